@@ -1,0 +1,94 @@
+"""The networks of resnet-dp as a PyTorch module, with the same parameter names, so that both programs can be compared.
+
+One description (block, blocks per stage, stem width, stage widths) builds what src/options.h calls by the same option names:
+a 3x3 stem without bias, batch-norm and activation; stages of basic or bottleneck blocks, the first block of stages 2.. with
+stride 2 (in a bottleneck on its 3x3 convolution); a 1x1 convolution and batch-norm (`downsample.0`, `downsample.1`) on the
+shortcut where the shape changes; global average pool and one fully connected layer. Initialisation is PyTorch's default.
+
+Used by train_torch.py (speed and accuracy) and tests/reference/make_reference.py (numerical references). Works with
+PyTorch 1.13 and later.
+"""
+import torch
+from torch import nn
+
+
+class BasicBlock(nn.Module):
+    expansion = 1
+
+    def __init__(self, inputs, width, stride, act):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.act = act
+        self.downsample = shortcut(inputs, width, stride)
+
+    def forward(self, x):
+        y = self.act(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        return self.act(y + (self.downsample(x) if self.downsample is not None else x))
+
+
+class Bottleneck(nn.Module):
+    expansion = 4
+
+    def __init__(self, inputs, width, stride, act):
+        super().__init__()
+        outputs = width * self.expansion
+        self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(outputs)
+        self.act = act
+        self.downsample = shortcut(inputs, outputs, stride)
+
+    def forward(self, x):
+        y = self.act(self.bn1(self.conv1(x)))
+        y = self.act(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y))
+        return self.act(y + (self.downsample(x) if self.downsample is not None else x))
+
+
+def shortcut(inputs, outputs, stride):
+    """None (identity) where the shape stays, else a strided 1x1 convolution and batch-norm."""
+    if inputs == outputs and stride == 1:
+        return None
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+
+class ResNet(nn.Module):
+    def __init__(self, block="basic", blocks=(2, 1, 1, 1), stem_width=64, widths=(64, 128, 256, 512),
+                 activation="relu", leaky_slope=0.01):
+        super().__init__()
+        kind = {"basic": BasicBlock, "bottleneck": Bottleneck}[block]
+        # In place, as PyTorch's own models do: it saves one activation per layer.
+        self.act = nn.ReLU(inplace=True) if activation == "relu" else nn.LeakyReLU(leaky_slope, inplace=True)
+        self.conv1 = nn.Conv2d(3, stem_width, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(stem_width)
+        self.stages = len(blocks)
+        channels = stem_width
+        for stage, (count, width) in enumerate(zip(blocks, widths)):
+            layers = []
+            for index in range(count):
+                layers.append(kind(channels, width, 2 if stage > 0 and index == 0 else 1, self.act))
+                channels = width * kind.expansion
+            setattr(self, "layer%d" % (stage + 1), nn.Sequential(*layers))
+        self.fc = nn.Linear(channels, 10)
+
+    def forward(self, x):
+        x = self.act(self.bn1(self.conv1(x)))
+        for stage in range(self.stages):
+            x = getattr(self, "layer%d" % (stage + 1))(x)
+        return self.fc(x.mean((2, 3)))
+
+
+def parameter_groups(model, weight_decay, decay_bn):
+    """Optimiser groups; with decay_bn false, batch-norm parameters and biases get no weight decay."""
+    if decay_bn:
+        return [{"params": list(model.parameters()), "weight_decay": weight_decay}]
+    flat = [p for p in model.parameters() if p.ndim == 1]
+    rest = [p for p in model.parameters() if p.ndim > 1]
+    return [{"params": rest, "weight_decay": weight_decay}, {"params": flat, "weight_decay": 0.0}]

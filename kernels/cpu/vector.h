@@ -1,0 +1,50 @@
+/*
+ * The memory-bound inner loops, compiled once per instruction set and chosen at run time: a binary built on one machine of a
+ * cluster runs, fast, on the others. Each works on one channel block of one image: `count` pixels of RDP_LANES channels,
+ * nChw16c (AVX-512) or nChw8c (everything else), f32 or bf16. Threads are the callers' affair.
+ *
+ * Activation is one formula for all three kinds: z > 0 ? z : slope * z, with slope 1 (none), 0 (ReLU) or LeakyReLU's.
+ */
+#ifndef RDP_KERNELS_CPU_VECTOR_H
+#define RDP_KERNELS_CPU_VECTOR_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct rdp_vector_ops {
+    const char *name; /* "avx512", "avx2", "generic" */
+    int lanes;        /* channels in a block: 16 or 8 */
+    /* sum[c] = sum of (y - shift[c]); square[c] = sum of its square. */
+    void (*statistics)(const void *y, size_t count, const float *shift, float *sum, float *square);
+    /* out = act(y * scale + shift + residual); residual may be NULL. */
+    void (*apply)(const void *y, const void *residual, void *out, size_t count, const float *scale, const float *shift,
+                  float slope);
+    /* dout = (dout + dout2) * act'; dout2 and out may be NULL (then the sign is that of y * scale + shift).
+     * sum[c] = sum of dout, product[c] = sum of dout * (y - mean[c]). */
+    void (*backward_reduce)(const void *y, const void *out, void *dout, const void *dout2, size_t count,
+                            const float *scale, const float *shift, const float *mean, float slope, float *sum,
+                            float *product);
+    /* dy = a * dz + b * y + c */
+    void (*backward_apply)(const void *y, const void *dz, void *dy, size_t count, const float *a, const float *b,
+                           const float *c);
+};
+
+/* The optimiser's and accumulation's loops over flat f32 arrays. */
+struct rdp_flat_ops {
+    void (*sgd)(float *parameters, const float *gradients, float *velocity, size_t count, float lr, float momentum,
+                float weight_decay, int nesterov);
+    void (*add)(float *to, const float *from, size_t count);
+};
+
+struct rdp_vector_set {
+    struct rdp_vector_ops f32, bf16;
+    struct rdp_flat_ops flat;
+};
+
+extern const struct rdp_vector_set rdp_vector_generic;
+#if defined(__x86_64__)
+extern const struct rdp_vector_set rdp_vector_avx2;
+extern const struct rdp_vector_set rdp_vector_avx512;
+#endif
+
+#endif

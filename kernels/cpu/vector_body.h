@@ -1,0 +1,100 @@
+/*
+ * Builds one `struct rdp_vector_set` from RDP_LANES and RDP_SET (its name); included by vector_<set>.c, each of which CMake
+ * compiles with its own instruction set flags. Written in the vector extensions that gcc and clang share.
+ */
+#include <string.h>
+
+#include "kernels/common/sgd.h"
+#include "kernels/cpu/vector.h"
+
+typedef float vf __attribute__((vector_size(RDP_LANES * 4)));
+typedef int32_t vi __attribute__((vector_size(RDP_LANES * 4)));
+typedef uint32_t vu __attribute__((vector_size(RDP_LANES * 4)));
+typedef uint16_t vh __attribute__((vector_size(RDP_LANES * 2)));
+
+static inline vf load_f32(const float *p)
+{
+    vf v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static inline void store_f32(float *p, vf v)
+{
+    memcpy(p, &v, sizeof v);
+}
+
+static inline vf load_bf16(const uint16_t *p)
+{
+    vh half;
+    memcpy(&half, p, sizeof half);
+    return (vf)(__builtin_convertvector(half, vu) << 16);
+}
+
+/* Round to nearest, ties to even: as the hardware converts. A NaN stays a NaN unless its payload is all ones. */
+static inline void store_bf16(uint16_t *p, vf v)
+{
+    vu bits = (vu)v;
+    bits += 0x7fff + ((bits >> 16) & 1);
+    vh half = __builtin_convertvector(bits >> 16, vh);
+    memcpy(p, &half, sizeof half);
+}
+
+static inline vf activate(vf z, float slope)
+{
+    vi positive = z > 0;
+    return (vf)(((vi)z & positive) | ((vi)(z * slope) & ~positive));
+}
+
+static inline vf activate_backward(vf sign, vf d, float slope)
+{
+    vi positive = sign > 0;
+    return (vf)(((vi)d & positive) | ((vi)(d * slope) & ~positive));
+}
+
+#define RDP_NAME(x) x##_f32
+#define RDP_ELEMENT float
+#define RDP_LOAD(p) load_f32(p)
+#define RDP_STORE(p, v) store_f32(p, v)
+#include "kernels/cpu/vector_element.h"
+#undef RDP_NAME
+#undef RDP_ELEMENT
+#undef RDP_LOAD
+#undef RDP_STORE
+
+#define RDP_NAME(x) x##_bf16
+#define RDP_ELEMENT uint16_t
+#define RDP_LOAD(p) load_bf16(p)
+#define RDP_STORE(p, v) store_bf16(p, v)
+#include "kernels/cpu/vector_element.h"
+
+static void sgd(float *parameters, const float *gradients, float *velocity, size_t count, float lr, float momentum,
+                float weight_decay, int nesterov)
+{
+    if (nesterov)
+        for (size_t i = 0; i < count; i++)
+            rdp_sgd_update(parameters + i, gradients[i], velocity + i, lr, momentum, weight_decay, 1);
+    else
+        for (size_t i = 0; i < count; i++)
+            rdp_sgd_update(parameters + i, gradients[i], velocity + i, lr, momentum, weight_decay, 0);
+}
+
+static void add(float *restrict to, const float *restrict from, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        to[i] += from[i];
+}
+
+#define RDP_STRING_(x) #x
+#define RDP_STRING(x) RDP_STRING_(x)
+#define RDP_OPS(type)                                                                                               \
+    {                                                                                                               \
+        .name = RDP_STRING(RDP_SET_NAME), .lanes = RDP_LANES, .statistics = statistics_##type, .apply = apply_##type, \
+        .backward_reduce = backward_reduce_##type, .backward_apply = backward_apply_##type                          \
+    }
+
+const struct rdp_vector_set RDP_SET = {
+    .f32 = RDP_OPS(f32),
+    .bf16 = RDP_OPS(bf16),
+    .flat = {.sgd = sgd, .add = add},
+};

@@ -1,0 +1,328 @@
+/* Runs a planned network: the loops over its operations, and its flat arrays. See network.h and network_plan.h. */
+#include "network.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/memory.h"
+#include "base/status.h"
+#include "comm/comm.h"
+#include "kernels/common/random.h"
+#include "network_plan.h"
+
+static double now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+static int allocate_flat(struct rdp_network *network)
+{
+    struct rdp_device *device = network->device;
+    size_t gradients = network->config.training ? network->parameter_count : 0;
+    RDP_TRY(device->ops->alloc(device, (void **)&network->parameters, network->parameter_count * sizeof(float), "parameters"));
+    RDP_TRY(device->ops->alloc(device, (void **)&network->state, network->state_count * sizeof(float), "running statistics"));
+    RDP_TRY(device->ops->alloc(device, (void **)&network->gradients, (gradients + RDP_TOTALS) * sizeof(float), "gradients"));
+    network->totals = network->gradients + gradients;
+    return RDP_OK;
+}
+
+int rdp_network_create(struct rdp_network **network, const struct rdp_model *model, struct rdp_device *device,
+                       const struct rdp_network_config *config)
+{
+    RDP_TRY(rdp_calloc((void **)network, 1, sizeof **network, "the network"));
+    (*network)->model = model;
+    (*network)->device = device;
+    (*network)->config = *config;
+    int status = rdp_network_plan_create(*network);
+    if (status == RDP_OK)
+        status = allocate_flat(*network);
+    if (status != RDP_OK) {
+        rdp_network_destroy(*network);
+        *network = NULL;
+    }
+    return status;
+}
+
+void rdp_network_destroy(struct rdp_network *network)
+{
+    if (network == NULL)
+        return;
+    rdp_network_plan_destroy(network);
+    network->device->ops->free(network->device, network->parameters);
+    network->device->ops->free(network->device, network->gradients);
+    network->device->ops->free(network->device, network->state);
+    free(network->rows);
+    free(network->boundaries);
+    free(network);
+}
+
+int rdp_network_put(struct rdp_network *network, int row, const float *host, float *flat)
+{
+    struct rdp_device *device = network->device;
+    const struct rdp_row *place = &network->rows[row];
+    if (place->conv != NULL)
+        return device->ops->conv_pack(device, place->conv, host, flat + place->offset);
+    return device->ops->upload(device, flat + place->offset, host, place->stored_count * sizeof(float));
+}
+
+int rdp_network_take(struct rdp_network *network, int row, const float *flat, float *host)
+{
+    struct rdp_device *device = network->device;
+    const struct rdp_row *place = &network->rows[row];
+    if (place->conv != NULL)
+        return device->ops->conv_unpack(device, place->conv, flat + place->offset, host);
+    return device->ops->download(device, host, flat + place->offset, place->stored_count * sizeof(float));
+}
+
+int rdp_network_initialise(struct rdp_network *network, uint64_t seed)
+{
+    const struct rdp_model *model = network->model;
+    for (int row = 0; row < model->parameter_count; row++) {
+        const struct rdp_parameter *parameter = &model->parameters[row];
+        float *values, bound = (float)parameter->init;
+        RDP_TRY(rdp_calloc((void **)&values, (size_t)parameter->count, sizeof *values, "initial values"));
+        for (int64_t i = 0; i < parameter->count; i++) {
+            if (!parameter->uniform) {
+                values[i] = bound;
+                continue;
+            }
+            struct rdp_random random = rdp_random_at(seed, RDP_RANDOM_INITIALISE, (uint32_t)row, (uint64_t)i / 4);
+            values[i] = bound * (2 * rdp_random_unit(random.word[i % 4]) - 1);
+        }
+        int status = rdp_network_put(network, row, values,
+                                     parameter->kind == RDP_PARAMETER_TRAINED ? network->parameters : network->state);
+        free(values);
+        RDP_TRY(status);
+    }
+    return rdp_network_weights_changed(network);
+}
+
+int rdp_network_weights_changed(struct rdp_network *network)
+{
+    for (int row = 0; row < network->model->parameter_count; row++)
+        if (network->rows[row].conv != NULL)
+            RDP_TRY(network->device->ops->conv_weights(network->device, network->rows[row].conv,
+                                                       network->parameters + network->rows[row].offset,
+                                                       network->config.training));
+    return RDP_OK;
+}
+
+/* The rows of a layer: BN weight, bias, running mean, running variance; fc weight, bias; conv weight. */
+static float *row_of(const struct rdp_network *network, float *flat, int layer, int which)
+{
+    return flat + network->rows[network->model->layers[layer].first_parameter + which].offset;
+}
+
+enum { WEIGHT, BIAS, RUNNING_MEAN, RUNNING_VAR };
+
+static void *data_of(const struct rdp_network *network, int tensor)
+{
+    return tensor == RDP_NO_TENSOR ? NULL : network->plan->tensors[tensor].data;
+}
+
+/* How many values a channel's statistics cover. */
+static int synchronise_sums(struct rdp_network *network, struct rdp_bn *bn, double *elements)
+{
+    struct rdp_comm *comm = network->config.sync_bn;
+    *elements = (double)network->config.batch * bn->desc.shape.height * bn->desc.shape.width;
+    if (comm == NULL)
+        return RDP_OK;
+    *elements *= comm->size;
+    return comm->ops->allreduce_f64(comm, bn->sums, bn->sums_count, RDP_SUM, "batch-norm statistics");
+}
+
+static int finalize_bn(struct rdp_network *network, int layer, bool training)
+{
+    struct rdp_device *device = network->device;
+    struct rdp_bn *bn = network->plan->bns[layer];
+    const float *gamma = row_of(network, network->parameters, layer, WEIGHT);
+    const float *beta = row_of(network, network->parameters, layer, BIAS);
+    float *mean = row_of(network, network->state, layer, RUNNING_MEAN), *variance = row_of(network, network->state, layer, RUNNING_VAR);
+    double elements;
+    if (!training)
+        return device->ops->bn_use_running(device, bn, gamma, beta, mean, variance);
+    RDP_TRY(device->ops->bn_statistics_sum(device, bn));
+    RDP_TRY(synchronise_sums(network, bn, &elements));
+    return device->ops->bn_finalize(device, bn, elements, gamma, beta, mean, variance);
+}
+
+static int backward_finalize_bn(struct rdp_network *network, int layer)
+{
+    struct rdp_device *device = network->device;
+    struct rdp_bn *bn = network->plan->bns[layer];
+    double elements;
+    RDP_TRY(device->ops->bn_backward_sum(device, bn, row_of(network, network->gradients, layer, WEIGHT),
+                                         row_of(network, network->gradients, layer, BIAS)));
+    RDP_TRY(synchronise_sums(network, bn, &elements));
+    return device->ops->bn_backward_finalize(device, bn, elements, row_of(network, network->parameters, layer, WEIGHT));
+}
+
+static int run_operation(struct rdp_network *network, const struct rdp_operation *op, bool training, int first, int count)
+{
+    struct rdp_device *device = network->device;
+    const struct rdp_device_ops *ops = device->ops;
+    struct rdp_network_plan *plan = network->plan;
+    const struct rdp_batch *batch = plan->batch;
+    const struct rdp_layer *layer = op->layer == RDP_NO_LAYER ? NULL : &network->model->layers[op->layer];
+    struct rdp_conv *conv = layer == NULL ? NULL : plan->convs[op->layer];
+    struct rdp_bn *bn = layer == NULL ? NULL : plan->bns[op->layer];
+    const int size = network->config.batch, classes = network->model->classes;
+    void *t0 = data_of(network, op->t[0]), *t1 = data_of(network, op->t[1]);
+    void *t2 = data_of(network, op->t[2]), *t3 = data_of(network, op->t[3]);
+
+    switch (op->kind) {
+    case RDP_OP_AUGMENT:
+        return ops->augment(device, &batch->augment, batch->images, batch->rows, batch->samples, t0, first, count);
+    case RDP_OP_CONV_FORWARD:
+        return ops->conv_forward(device, conv, t0, t1, first, count);
+    case RDP_OP_BN_STATISTICS:
+        return training ? ops->bn_statistics(device, bn, t0, row_of(network, network->state, op->layer, RUNNING_MEAN), first, count)
+                        : RDP_OK;
+    case RDP_OP_BN_FINALIZE:
+        return finalize_bn(network, op->layer, training);
+    case RDP_OP_BN_APPLY:
+        return ops->bn_apply(device, bn, t0, t1, t2, first, count);
+    case RDP_OP_PAD_FORWARD:
+        return ops->pad_forward(device, layer->in, layer->out, t0, t1, first, count);
+    case RDP_OP_POOL_FORWARD:
+        return ops->pool_forward(device, layer->in, t0, plan->features, first, count);
+    case RDP_OP_FC_FORWARD:
+        return ops->fc_forward(device, size, layer->in.channels, classes, plan->features,
+                               row_of(network, network->parameters, op->layer, WEIGHT),
+                               row_of(network, network->parameters, op->layer, BIAS), plan->logits);
+    case RDP_OP_LOSS:
+        return ops->loss(device, size, batch->valid, classes, plan->logits, batch->labels,
+                         training ? (float)network->config.label_smoothing : 0, plan->loss_scale,
+                         training ? plan->dlogits : NULL, network->totals);
+    case RDP_OP_FC_BACKWARD:
+        return ops->fc_backward(device, size, layer->in.channels, classes, plan->features,
+                                row_of(network, network->parameters, op->layer, WEIGHT), plan->dlogits,
+                                row_of(network, network->gradients, op->layer, WEIGHT),
+                                row_of(network, network->gradients, op->layer, BIAS), plan->dfeatures);
+    case RDP_OP_POOL_BACKWARD:
+        return ops->pool_backward(device, layer->in, plan->dfeatures, t0, first, count);
+    case RDP_OP_BN_REDUCE:
+        return ops->bn_backward_reduce(device, bn, t0, t1, t2, t3, first, count);
+    case RDP_OP_BN_BACKWARD_FINALIZE:
+        return backward_finalize_bn(network, op->layer);
+    case RDP_OP_BN_BACKWARD_APPLY:
+        return ops->bn_backward_apply(device, bn, t0, t1, t2, first, count);
+    case RDP_OP_PAD_BACKWARD:
+        return ops->pad_backward(device, layer->in, layer->out, t0, t1, first, count);
+    case RDP_OP_CONV_DATA:
+        return ops->conv_backward_data(device, conv, t0, t1, first, count);
+    case RDP_OP_CONV_WEIGHTS:
+        return ops->conv_backward_weights(device, conv, t0, t1, row_of(network, network->gradients, op->layer, WEIGHT));
+    case RDP_OP_KINDS:
+        break;
+    }
+    return rdp_fail(RDP_EINTERNAL, "operation %d of the network's plan is unknown", (int)op->kind);
+}
+
+struct run {
+    bool training;
+    rdp_network_tick tick;
+    rdp_network_ready ready;
+    void *context;
+};
+
+static int run_timed(struct rdp_network *network, const struct rdp_operation *op, const struct run *run, int first, int count)
+{
+    double begin = now();
+    RDP_TRY(run_operation(network, op, run->training, first, count));
+    network->plan->seconds[op->kind] += now() - begin;
+    return run->tick == NULL ? RDP_OK : run->tick(run->context);
+}
+
+/* Segment by segment; inside one, chunk by chunk through all its operations. */
+static int run_operations(struct rdp_network *network, int begin, int limit, const struct run *run)
+{
+    const struct rdp_network_plan *plan = network->plan;
+    while (begin < limit) {
+        const int end = rdp_network_segment_end(plan, begin, limit), chunk = rdp_network_segment_chunk(network, begin, end);
+        for (int first = 0; first < network->config.batch; first += chunk)
+            for (int i = begin; i < end; i++)
+                RDP_TRY(run_timed(network, &plan->operations[i], run, first, chunk));
+        if (run->ready != NULL && plan->operations[end - 1].watermark > 0)
+            RDP_TRY(run->ready(run->context, plan->operations[end - 1].watermark));
+        begin = end;
+    }
+    return RDP_OK;
+}
+
+int rdp_network_forward(struct rdp_network *network, const struct rdp_batch *batch, bool training, float loss_scale,
+                        rdp_network_tick tick, void *context)
+{
+    struct run run = {.training = training, .tick = tick, .context = context};
+    network->plan->batch = batch;
+    network->plan->loss_scale = loss_scale;
+    return run_operations(network, 0, network->plan->forward_count, &run);
+}
+
+int rdp_network_backward(struct rdp_network *network, rdp_network_ready ready, rdp_network_tick tick, void *context)
+{
+    struct run run = {.training = true, .tick = tick, .ready = ready, .context = context};
+    return run_operations(network, network->plan->forward_count, network->plan->operation_count, &run);
+}
+
+int rdp_network_logits(struct rdp_network *network, float *host)
+{
+    return network->device->ops->download(network->device, host, network->plan->logits,
+                                          (size_t)network->config.batch * (size_t)network->model->classes * sizeof(float));
+}
+
+void rdp_network_times_reset(struct rdp_network *network)
+{
+    memset(network->plan->seconds, 0, sizeof network->plan->seconds);
+}
+
+int rdp_network_times(const struct rdp_network *network, struct rdp_operation_time times[RDP_OPERATION_KINDS_MAX])
+{
+#define RDP_OPERATION_TEXT(name, whole, text) text,
+    static const char *const texts[] = {RDP_OPERATION_MAP(RDP_OPERATION_TEXT)};
+#undef RDP_OPERATION_TEXT
+    int count = 0;
+    for (int kind = 0; kind < RDP_OP_KINDS; kind++)
+        if (network->plan->seconds[kind] > 0)
+            times[count++] = (struct rdp_operation_time){texts[kind], network->plan->seconds[kind]};
+    return count;
+}
+
+int rdp_network_convolutions_alone(struct rdp_network *network)
+{
+    const struct rdp_network_plan *plan = network->plan;
+    for (int i = 0; i < plan->operation_count; i++) {
+        const struct rdp_operation *op = &plan->operations[i];
+        if (op->kind == RDP_OP_CONV_FORWARD || op->kind == RDP_OP_CONV_DATA || op->kind == RDP_OP_CONV_WEIGHTS)
+            RDP_TRY(run_operation(network, op, true, 0, network->config.batch));
+    }
+    return RDP_OK;
+}
+
+void rdp_network_algorithms(const struct rdp_network *network, char *text, size_t size)
+{
+    const char *names[16];
+    int counts[16], kinds = 0;
+    for (int i = 0; i < network->model->layer_count; i++)
+        for (int pass = 0; network->plan->convs[i] != NULL && pass < 3; pass++) {
+            const char *name = network->plan->convs[i]->algorithms[pass];
+            int k = 0;
+            while (name != NULL && k < kinds && strcmp(names[k], name) != 0)
+                k++;
+            if (name == NULL || k == 16)
+                continue;
+            if (k == kinds) {
+                names[kinds] = name;
+                counts[kinds++] = 0;
+            }
+            counts[k]++;
+        }
+    size_t used = 0;
+    text[0] = '\0';
+    for (int k = 0; k < kinds && used < size; k++)
+        used += (size_t)snprintf(text + used, size - used, "%s%s x %d", k > 0 ? ", " : "", names[k], counts[k]);
+}

@@ -1,0 +1,145 @@
+/*
+ * The options: one table (options.c) that feeds the parser, --help, recipe files, the start banner and the
+ * checkpoint's record. Precedence: defaults < recipe < command line. An unknown key or value is an error that names
+ * the nearest valid one.
+ */
+#ifndef RDP_OPTIONS_H
+#define RDP_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+enum { RDP_STAGES_MAX = 8, RDP_PATH_MAX = 1024 };
+
+enum rdp_device_kind { RDP_DEVICE_AUTO, RDP_DEVICE_CPU, RDP_DEVICE_CUDA };
+enum rdp_precision { RDP_FP32, RDP_BF16 };
+enum rdp_block { RDP_BLOCK_BASIC, RDP_BLOCK_BOTTLENECK };
+enum rdp_activation { RDP_RELU, RDP_LEAKY_RELU };
+/* 1x1 convolution + BN; He et al.'s option A (subsample, pad with zeros). */
+enum rdp_shortcut { RDP_SHORTCUT_CONV, RDP_SHORTCUT_PAD };
+enum rdp_schedule_kind { RDP_SCHEDULE_CONSTANT, RDP_SCHEDULE_STEP, RDP_SCHEDULE_COSINE, RDP_SCHEDULE_ONECYCLE };
+enum rdp_lr_scaling { RDP_LR_SCALING_NONE, RDP_LR_SCALING_LINEAR, RDP_LR_SCALING_SQRT };
+enum rdp_crop { RDP_CROP_NONE, RDP_CROP_ZERO, RDP_CROP_REFLECT };
+enum rdp_shuffle { RDP_SHUFFLE_GLOBAL, RDP_SHUFFLE_LOCAL };
+enum rdp_evaluate_on { RDP_EVALUATE_RANK0, RDP_EVALUATE_ALL };
+enum rdp_conv_algorithm { RDP_CONV_AUTO, RDP_CONV_DIRECT, RDP_CONV_WINOGRAD };
+
+struct rdp_int_list {
+    int count;
+    int values[RDP_STAGES_MAX];
+};
+
+struct rdp_options {
+    /* files */
+    char recipe[RDP_PATH_MAX];  /* --recipe FILE: INI file, keys are option names */
+    char data[RDP_PATH_MAX];    /* --data FILE.h5, default cifar10.h5 */
+    char run_dir[RDP_PATH_MAX]; /* --run-dir DIR, default "runs/<recipe or resnet>-<UTC date-time>": train fills it */
+    bool force;                 /* --force: reuse a run directory that holds another run */
+    /* model */
+    enum rdp_block block;             /* --block basic|bottleneck, default basic */
+    struct rdp_int_list blocks;       /* --blocks 2,1,1,1 */
+    int stem_width;                   /* --stem-width 64 */
+    struct rdp_int_list widths;       /* --widths 64,128,256,512: bottleneck: the inner width, output is 4 x */
+    enum rdp_activation activation;   /* --activation relu|leaky-relu */
+    double leaky_slope;               /* --leaky-slope 0.01 */
+    enum rdp_shortcut shortcut;       /* --shortcut conv|pad */
+    /* device */
+    enum rdp_device_kind device;      /* --device auto|cpu|cuda */
+    enum rdp_precision precision;     /* --precision fp32|bf16 */
+    int threads;                      /* --threads 0: sized from the affinity mask */
+    enum rdp_conv_algorithm conv_algorithm; /* --conv-algorithm auto|direct|winograd */
+    /* training */
+    int epochs;                       /* --epochs 10 */
+    int batch;                        /* --batch 128: global batch, over all ranks and micro-batches */
+    int accumulate;                   /* --accumulate 1: micro-batches per step */
+    int64_t seed;                     /* --seed 1 */
+    int64_t max_steps;                /* --max-steps 0: stop after so many steps of the whole run (0: no limit) */
+    double label_smoothing;           /* --label-smoothing 0 */
+    /* optimiser */
+    double lr;                        /* --lr 0.1 */
+    double momentum;                  /* --momentum 0.9 */
+    bool nesterov;                    /* --nesterov yes|no, default no */
+    double weight_decay;              /* --weight-decay 5e-4 */
+    bool decay_bn;                    /* --decay-bn yes|no: also BN weight and bias and the fc bias; yes, as PyTorch */
+    /* schedule */
+    enum rdp_schedule_kind schedule;  /* --schedule constant|step|cosine|onecycle */
+    double warmup_epochs;             /* --warmup-epochs 0: linear warm-up before/over the schedule */
+    double step_epochs;               /* --step-epochs 30: step schedule: lr x gamma every so many epochs */
+    double step_gamma;                /* --step-gamma 0.1 */
+    double onecycle_peak;             /* --onecycle-peak 0.3: fraction of all steps spent rising */
+    double onecycle_start_div;        /* --onecycle-start-div 25: initial lr = lr / this */
+    double onecycle_final_div;        /* --onecycle-final-div 1e4: last lr = initial lr / this */
+    enum rdp_lr_scaling lr_scaling;   /* --lr-scaling none|linear|sqrt */
+    int lr_base_batch;                /* --lr-base-batch 128 */
+    /* augmentation */
+    enum rdp_crop crop;               /* --crop none|zero|reflect, default reflect */
+    int crop_padding;                 /* --crop-padding 4 */
+    bool flip;                        /* --flip yes|no, default yes */
+    /* data order, evaluation */
+    enum rdp_shuffle shuffle;         /* --shuffle global|local */
+    double val_fraction;              /* --val-fraction 0 */
+    enum rdp_evaluate_on evaluate_on; /* --evaluate-on rank0|all */
+    int evaluate_every;               /* --evaluate-every 1: epochs; the last one always; 0: only the last */
+    /* ranks */
+    double bucket_mb;                 /* --bucket-mb 4: MiB per all-reduce */
+    bool overlap;                     /* --overlap yes|no */
+    bool sync_bn;                     /* --sync-bn yes|no */
+    double comm_timeout;              /* --comm-timeout 120: seconds; 0: none */
+    /* checkpoints */
+    int checkpoint_epochs;            /* --checkpoint-epochs 1; 0 off */
+    int64_t checkpoint_steps;         /* --checkpoint-steps 0 */
+    double checkpoint_minutes;        /* --checkpoint-minutes 0 */
+    int keep;                         /* --keep 3 */
+    char resume[RDP_PATH_MAX];        /* --resume none|auto|FILE */
+    /* reporting */
+    bool progress;                    /* --progress yes|no, default yes; a bar on a terminal, plain lines elsewhere */
+    bool plot;                        /* --plot yes|no, default yes: plots at the end of the run */
+    /* other commands */
+    char from[RDP_PATH_MAX];          /* prepare: --from DIR|FILE.tar.gz */
+    char out[RDP_PATH_MAX];           /* prepare, plot: --out FILE */
+    bool synthetic;                   /* prepare: --synthetic */
+    int synthetic_train, synthetic_test; /* prepare: --synthetic-train 10000 --synthetic-test 2000 */
+    char checkpoint[RDP_PATH_MAX];    /* eval, predict: --checkpoint FILE */
+    int top;                          /* predict: --top 3 */
+    int steps;                        /* bench: --steps 10 timed steps per repeat */
+    int repeats;                      /* bench: --repeats 5 */
+    char json[RDP_PATH_MAX];          /* bench: --json FILE */
+    /* words that are no options: image files, the file to inspect, the run directory to plot */
+    int argument_count;
+    char **arguments;                 /* point into argv */
+};
+
+/* Which commands take an option: bits. */
+enum {
+    RDP_CMD_TRAIN = 1, RDP_CMD_PREPARE = 2, RDP_CMD_SUMMARY = 4, RDP_CMD_EVAL = 8, RDP_CMD_PREDICT = 16,
+    RDP_CMD_INSPECT = 32, RDP_CMD_INFO = 64, RDP_CMD_BENCH = 128, RDP_CMD_PLOT = 256
+};
+
+void rdp_options_default(struct rdp_options *options);
+/* Parses argv[1..] of `command` ("--name value", "--name=value", "--flag" and "--no-flag" for yes|no options, "--"
+ * ends options). Starts from the defaults, reads the recipe named on the command line, then applies the command
+ * line; of an option given twice the last counts. Then checks what the command requires and, where it takes model
+ * options, calls rdp_options_check(). Words that are no options are moved to argv's front, and options->arguments
+ * points there. RDP_EUSAGE with the option, the value, what is valid and the nearest name. */
+int rdp_options_parse(struct rdp_options *options, int command, const char *command_name, int argc, char **argv);
+/* Applies the keys of an INI text/file (sections are for the reader only: keys are unique). RDP_EUSAGE names file
+ * and line. The keys are the train options but --recipe and --force; all commands accept all of them (a recipe
+ * serves every command). */
+int rdp_options_read_recipe(struct rdp_options *options, const char *path);
+int rdp_options_read_text(struct rdp_options *options, const char *text, const char *name);
+/* Checks what one option alone cannot know (lists of one length, batch >= accumulate, warm-up < epochs, ...). */
+int rdp_options_check(const struct rdp_options *options);
+/* --help of a command: grouped, with defaults, ranges and choices, from the table. */
+void rdp_options_help(FILE *out, int command);
+/* All options that a recipe may set with their effective values as an INI text that read_text takes back to the
+ * same values (doubles with 17 significant digits where needed). Owned by the caller (free). Groups become
+ * sections. */
+int rdp_options_to_text(const struct rdp_options *options, char **text);
+/* Names of the options whose values differ and which decide the training's result (not paths, threads, reporting),
+ * joined by ", " into `names`; "" if none. For resume: what may not change. epochs counts only with a schedule that
+ * looks at the run's end (cosine, onecycle): otherwise a longer run is the shorter one continued. */
+void rdp_options_differences(const struct rdp_options *a, const struct rdp_options *b, char *names, size_t size);
+
+#endif

@@ -1,0 +1,28 @@
+/* One line chart as an SVG document: axes with round ticks, grid, legend, title. plot.c decides what is drawn. */
+#ifndef RDP_PLOT_SVG_H
+#define RDP_PLOT_SVG_H
+
+#include <stddef.h>
+#include <stdio.h>
+
+struct rdp_chart_series {
+    const char *name, *colour;
+    const double *y;    /* `points` values; NAN where there is none: the line goes on to the next one */
+    const char *legend; /* what the legend says after the name, "" for nothing */
+};
+
+struct rdp_chart {
+    const char *title, *note; /* the note stands at the right, in grey: the run's name */
+    const char *x_label, *y_label;
+    size_t points;
+    const double *x;          /* `points` whole numbers >= 0, not falling */
+    const struct rdp_chart_series *series;
+    int series_count;         /* at most 3: what the legend's line holds */
+    double y_floor, y_ceiling; /* where the axis ends at the latest; NAN: the data decide. A finite floor is shown */
+};
+
+/* Values beyond 1e15 count as missing: a loss that ran away must not flatten what was before. Errors show in
+ * ferror(out). */
+void rdp_chart_write(FILE *out, const struct rdp_chart *chart);
+
+#endif

@@ -1,0 +1,50 @@
+/*
+ * Linked into every program of a sanitizer build (RDP_SANITIZE): which leaks are not ours, and what it takes to tell.
+ *
+ * MPI libraries and HDF5 keep memory until the process ends. LeakSanitizer can leave a leak out by the library in its stack, but
+ * only if that library is still loaded at the end and the stack is whole: so plug-ins stay loaded and stacks are unwound slowly.
+ */
+int dlclose(void *handle);
+const char *__asan_default_options(void);
+const char *__ubsan_default_options(void);
+const char *__lsan_default_options(void);
+const char *__lsan_default_suppressions(void);
+
+int dlclose(void *handle)
+{
+    (void)handle;
+    return 0;
+}
+
+const char *__asan_default_options(void)
+{
+    return "fast_unwind_on_malloc=0:detect_stack_use_after_return=1";
+}
+
+const char *__ubsan_default_options(void)
+{
+    return "print_stacktrace=1";
+}
+
+const char *__lsan_default_options(void)
+{
+    return "print_suppressions=0";
+}
+
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:libmpi.so\n"
+           "leak:libopen-pal.so\n"
+           "leak:libopen-rte.so\n"
+           "leak:libpmix.so\n"
+           "leak:libprrte.so\n"
+           "leak:libhwloc.so\n"
+           "leak:libevent\n"
+           "leak:libucs\n"
+           "leak:libucp\n"
+           "leak:libuct\n"
+           "leak:libfabric.so\n"
+           "leak:libibverbs\n"
+           "leak:libOpenCL.so\n"
+           "leak:/mca_\n";
+}

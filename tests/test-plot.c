@@ -1,0 +1,221 @@
+/* plot.h: the three SVG files, for odd but valid metrics, and what is refused. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/status.h"
+#include "plot.h"
+
+#define HEADER "epoch,step,lr,train_loss,train_accuracy,val_loss,val_accuracy,test_loss,test_accuracy\n"
+
+static const char *const svg_names[] = {"loss.svg", "accuracy.svg", "learning-rate.svg"};
+static char base[64], run[128], other[256];
+
+static int set_up(void **state)
+{
+    (void)state;
+    rdp_fail_clear();
+    snprintf(base, sizeof base, "/tmp/rdp-test-plot-XXXXXX");
+    if (mkdtemp(base) == NULL)
+        return 1;
+    snprintf(run, sizeof run, "%s/a<b&\"\xC3\xA9\xFF", base); /* a run's name must not break the document */
+    snprintf(other, sizeof other, "%s/plots/deep", base);
+    return mkdir(run, 0777);
+}
+
+static void remove_files(const char *directory)
+{
+    char path[512];
+    for (int i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s/%s", directory, svg_names[i]);
+        unlink(path);
+    }
+    snprintf(path, sizeof path, "%s/metrics.csv", directory);
+    unlink(path);
+    rmdir(directory);
+}
+
+static int tear_down(void **state)
+{
+    char path[512];
+    (void)state;
+    remove_files(run);
+    remove_files(other);
+    snprintf(path, sizeof path, "%s/plots", base);
+    rmdir(path);
+    return rmdir(base);
+}
+
+static void write_metrics(const char *text)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/metrics.csv", run);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fputs(text, file);
+    assert_int_equal(fclose(file), 0);
+}
+
+/* The file's text, owned by the caller. Every tag is closed, in order, and no text holds what XML forbids. */
+static char *read_svg(const char *directory, const char *name)
+{
+    char path[512], open_tags[16][32];
+    int depth = 0;
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    char *text = calloc(1, 4 << 20);
+    assert_non_null(text);
+    assert_true(fread(text, 1, (4 << 20) - 1, file) > 0);
+    fclose(file);
+    assert_null(strstr(text, "nan"));
+    assert_null(strstr(text, "inf"));
+    for (char *c = strchr(text, '<'); c != NULL; c = strchr(c + 1, '<')) {
+        size_t length = strcspn(c + 1, "<>");
+        assert_int_equal(c[1 + length], '>');
+        if (c[1] == '?')
+            continue;
+        if (c[1] == '/') {
+            assert_true(depth > 0);
+            depth--;
+            assert_true(strncmp(open_tags[depth], c + 2, length - 1) == 0);
+        } else if (c[length] != '/') {
+            assert_true(depth < 16);
+            snprintf(open_tags[depth++], sizeof open_tags[0], "%.*s", (int)strcspn(c + 1, " >"), c + 1);
+        }
+    }
+    assert_int_equal(depth, 0);
+    assert_non_null(strstr(text, "</svg>"));
+    return text;
+}
+
+static int count(const char *text, const char *part)
+{
+    int found = 0;
+    for (const char *c = text; (c = strstr(c, part)) != NULL; c++)
+        found++;
+    return found;
+}
+
+static void draw(const char *metrics)
+{
+    write_metrics(metrics);
+    if (rdp_plot_run(run, NULL) != RDP_OK)
+        fail_msg("%s", rdp_fail_message());
+}
+
+static void test_three_series(void **state)
+{
+    (void)state;
+    draw(HEADER "1,390,0.1,2.1,0.25,2,0.3,1.9,0.31\n2,780,0.1,1.1,0.65,1.2,0.6,1.3,0.61\n3,1170,0.01,0.5,0.85,0.7,0.8,"
+                "0.7,0.9381\n");
+    char *loss = read_svg(run, "loss.svg"), *accuracy = read_svg(run, "accuracy.svg"),
+         *lr = read_svg(run, "learning-rate.svg");
+    assert_int_equal(count(loss, "<polyline"), 3);
+    assert_int_equal(count(loss, "<circle"), 9);
+    assert_non_null(strstr(loss, ">train</tspan> 0.5000 (min 0.5000)"));
+    assert_non_null(strstr(accuracy, ">test</tspan> 93.81 % (best 93.81)"));
+    assert_non_null(strstr(accuracy, "a&lt;b&amp;&quot;\xC3\xA9\xEF\xBF\xBD"));
+    assert_int_equal(count(lr, "<polyline"), 1);
+    assert_non_null(strstr(lr, ">0.10<"));
+    free(loss);
+    free(accuracy);
+    free(lr);
+}
+
+static void test_odd_metrics(void **state)
+{
+    static const char *const cases[] = {
+        HEADER "1,390,0.1,2.1,0.25,,,,\n",                              /* one point */
+        HEADER "1,,,,,,,,\n",                                           /* no values at all */
+        HEADER "1,390,0,0,0,0,0,0,0\n2,390,0,0,0,0,0,0,0\n",            /* zeroes */
+        HEADER "1,390,1e-9,1e300,1,,,1e14,1\r\n2,780,1e-12,1e-300,1,,,,\r\n", /* far beyond, CR LF */
+        HEADER "1000000,390,0.1,2.1,0.25,,,,",                          /* late, no newline at the end */
+        "test_loss,extra,epoch\n0.5,7,1\n0.25,7,1\n",                   /* other columns, the same epoch twice */
+        HEADER "0,0,0.1,2.3,0.1,,,,\n1,390,0.1,2.1,0.25,,,,\n",
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        draw(cases[i]);
+        for (int f = 0; f < 3; f++)
+            free(read_svg(run, svg_names[f]));
+    }
+    draw(cases[1]);
+    char *loss = read_svg(run, "loss.svg");
+    assert_non_null(strstr(loss, "no values"));
+    free(loss);
+}
+
+static void test_many_epochs(void **state)
+{
+    char *text = calloc(1, 1 << 17), *at = text;
+    (void)state;
+    assert_non_null(text);
+    at += sprintf(at, HEADER);
+    for (int epoch = 1; epoch <= 400; epoch++)
+        at += sprintf(at, "%d,%d,0.1,%.17g,0.5,,,%s,0.9\n", epoch, epoch * 390, 2.0 / epoch,
+                      epoch % 5 == 0 ? "0.7" : "");
+    draw(text);
+    free(text);
+    char *loss = read_svg(run, "loss.svg");
+    assert_int_equal(count(loss, "<polyline"), 2);
+    assert_true(count(loss, "<text") < 30); /* ticks stay few */
+    assert_int_equal(count(loss, "<circle"), 0);
+    free(loss);
+}
+
+static void test_out_directory(void **state)
+{
+    (void)state;
+    write_metrics(HEADER "1,390,0.1,2.1,0.25,,,1.9,0.31\n");
+    assert_int_equal(rdp_plot_run(run, other), RDP_OK);
+    for (int f = 0; f < 3; f++)
+        free(read_svg(other, svg_names[f]));
+}
+
+static void test_refusals(void **state)
+{
+    static const struct { const char *text, *message; } cases[] = {
+        {"", "metrics.csv:1: the file is empty"},
+        {"a,b\n1,2\n", "metrics.csv:1: the header names no column `epoch`"},
+        {HEADER, "no epoch in it yet"},
+        {HEADER "1,390,0.1,2.1,0.25,,,,\n2,780,x,1,1,,,,\n", "metrics.csv:3: column 3 is no number: x"},
+        {HEADER "1,390,0.1\n", "metrics.csv:2: fewer than the header's 9 columns"},
+        {HEADER "1,390,0.1,2.1,0.25,,,,,\n", "metrics.csv:2: more than the header's 9 columns"},
+        {HEADER ",390,0.1,2.1,0.25,,,,\n", "metrics.csv:2: the epoch is missing"},
+        {HEADER "2,390,0.1,2.1,0.25,,,,\n1,390,0.1,2.1,0.25,,,,\n", "metrics.csv:3: the epoch"},
+        {HEADER "1,390,nan,2.1,0.25,,,,\n", "metrics.csv:2: column 3"},
+        {HEADER "\n", "metrics.csv:2: fewer"},
+    };
+    (void)state;
+    assert_int_equal(rdp_plot_run(run, NULL), RDP_EUSAGE);
+    assert_non_null(strstr(rdp_fail_message(), "No such file"));
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        rdp_fail_clear();
+        write_metrics(cases[i].text);
+        int status = rdp_plot_run(run, NULL);
+        if (status != RDP_EUSAGE || strstr(rdp_fail_message(), cases[i].message) == NULL)
+            fail_msg("case %zu: %s \"%s\" without \"%s\"", i, rdp_status_name(status), rdp_fail_message(),
+                     cases[i].message);
+    }
+    rdp_fail_clear();
+}
+
+int main(void)
+{
+#define WITH_DIRECTORY(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        WITH_DIRECTORY(test_three_series), WITH_DIRECTORY(test_odd_metrics), WITH_DIRECTORY(test_many_epochs),
+        WITH_DIRECTORY(test_out_directory), WITH_DIRECTORY(test_refusals),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
