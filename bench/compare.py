@@ -6,7 +6,7 @@
 One pair is one process of each program, one after the other, in turns which of them begins; each takes the median of its own
 repeats. The figure of a program is the median over the pairs, its spread the least and the greatest. Several --python (virtual
 environments with different versions) are several peers, each measured in every pair; the fastest in the median is *the* peer.
-The peer runs in both memory formats in the first pair and in its faster one from then on. The program is $RESNET_DP or
+Before the pairs the peer runs once in each memory format; the pairs use its faster one. The program is $RESNET_DP or
 build/resnet-dp. Only Python's standard library is needed here; PYTHON needs PyTorch.
 """
 import argparse

@@ -46,7 +46,8 @@ measure() {
     awk 'match($0, /"images_per_second"[ \t]*:[ \t]*[0-9.eE+-]+/) {
              text = substr($0, RSTART, RLENGTH); sub(/.*:[ \t]*/, "", text); print text; found = 1; exit
          }
-         END { exit !found }' "$work/bench.json" >>"$work/$name"
+         END { exit !found }' "$work/bench.json" >>"$work/$name" ||
+        { echo "ranks.sh: no images_per_second in the program's JSON" >&2; exit 1; }
     echo "$precision  $name: $(tail -n 1 "$work/$name") images/s" >&2
 }
 

@@ -41,13 +41,18 @@ int rdp_buckets_create(struct rdp_buckets **buckets, struct rdp_comm *comm, floa
 
     *buckets = NULL;
     if (boundary_count == 0 || boundaries[boundary_count - 1] != count)
-        return rdp_fail(RDP_EINTERNAL, "gradient buckets: the last boundary is not the end of the gradients (%zu); "
-                        "please report this", count);
+        return rdp_fail(RDP_EINTERNAL,
+                        "gradient buckets: the last boundary is not the end of the gradients (%zu); "
+                        "please report this",
+                        count);
     for (size_t i = 1; i < boundary_count; i++)
         if (boundaries[i] < boundaries[i - 1])
-            return rdp_fail(RDP_EINTERNAL, "gradient buckets: boundary %zu (%zu) lies below the one before it (%zu); "
-                            "please report this", i, boundaries[i], boundaries[i - 1]);
-    RDP_TRY(rdp_calloc(&memory, 1, sizeof(struct rdp_buckets) + boundary_count * sizeof(struct bucket), "gradient buckets"));
+            return rdp_fail(RDP_EINTERNAL,
+                            "gradient buckets: boundary %zu (%zu) lies below the one before it (%zu); "
+                            "please report this",
+                            i, boundaries[i], boundaries[i - 1]);
+    RDP_TRY(rdp_calloc(&memory, 1, sizeof(struct rdp_buckets) + boundary_count * sizeof(struct bucket),
+                       "gradient buckets"));
     struct rdp_buckets *made = memory;
     *made = (struct rdp_buckets){.comm = comm, .gradients = gradients, .count = count, .overlap = overlap};
     for (size_t i = 0; i < boundary_count; i++) {
@@ -113,7 +118,8 @@ int rdp_buckets_ready(struct rdp_buckets *buckets, size_t watermark)
 {
     RDP_TRY(require_step(buckets, "ready"));
     if (watermark < buckets->watermark || watermark > buckets->count)
-        return rdp_fail(RDP_EINTERNAL, "gradient buckets: the watermark went from %zu to %zu of %zu; please report this",
+        return rdp_fail(RDP_EINTERNAL,
+                        "gradient buckets: the watermark went from %zu to %zu of %zu; please report this",
                         buckets->watermark, watermark, buckets->count);
     buckets->watermark = watermark;
     if (!buckets->overlap)

@@ -1,9 +1,10 @@
 /*
- * The MPI transport: host memory, any number of ranks, MPI_THREAD_FUNNELED. It owns two duplicates of MPI_COMM_WORLD, one for collectives
- * and exchanges, one for the pending sums of mpi_reduce.c, both with MPI_ERRORS_RETURN.
+ * The MPI transport: host memory, any number of ranks, MPI_THREAD_FUNNELED. It owns two duplicates of MPI_COMM_WORLD,
+ * one for collectives and exchanges, one for the pending sums of mpi_reduce.c, both with MPI_ERRORS_RETURN.
  *
- * No call of MPI that can block is made: each is started in its non-blocking form and polled, because a rank that blocks inside MPI can
- * neither say whom it waits for nor be ended with a message. Every poll also moves the pending sums on.
+ * No call of MPI that can block is made: each is started in its non-blocking form and polled, because a rank that
+ * blocks inside MPI can neither say whom it waits for nor be ended with a message. Every poll also moves the pending
+ * sums on.
  */
 #include <limits.h>
 #include <sched.h>
@@ -20,8 +21,8 @@
 #include "comm/watchdog.h"
 
 enum {
-    POLLS_BEFORE_YIELD = 64,      /* spin so long for a peer that is just about to answer */
-    BROADCAST_CHUNK = 1 << 30,    /* bytes: MPI counts are int */
+    POLLS_BEFORE_YIELD = 64,   /* spin so long for a peer that is just about to answer */
+    BROADCAST_CHUNK = 1 << 30, /* bytes: MPI counts are int */
     PATIENT_PAUSE_NS = 1000 * 1000
 };
 
@@ -37,7 +38,8 @@ int rdp_mpi_failed(int error, const char *call, const char *file, int line)
     int length = 0;
 
     MPI_Error_string(error, words, &length);
-    return rdp_fail(RDP_ECOMM, "%s failed at %s:%d: %s; see what the other ranks and the launcher say", call, file, line, words);
+    return rdp_fail(RDP_ECOMM, "%s failed at %s:%d: %s; see what the other ranks and the launcher say", call, file,
+                    line, words);
 }
 
 /* After a poll that found nothing: lets a rank on the same core run, or sleeps if the wait is for rank 0's own work. */
@@ -74,10 +76,12 @@ static int require_int(size_t value, const char *unit, const char *what)
 {
     if (value <= INT_MAX)
         return RDP_OK;
-    return rdp_fail(RDP_EINTERNAL, "%s: %zu %s in one message, more than MPI's %d; please report this", what, value, unit, INT_MAX);
+    return rdp_fail(RDP_EINTERNAL, "%s: %zu %s in one message, more than MPI's %d; please report this", what, value,
+                    unit, INT_MAX);
 }
 
-static int allreduce_begin(struct rdp_comm *comm, float *data, size_t count, const char *what, struct rdp_request *request)
+static int allreduce_begin(struct rdp_comm *comm, float *data, size_t count, const char *what,
+                           struct rdp_request *request)
 {
     struct mpi_state *state = comm->state;
     (void)what; /* wait() is told again, and only a wait can time out */
@@ -109,9 +113,10 @@ static int wait_for(struct rdp_comm *comm, struct rdp_request *request, const ch
     return RDP_OK;
 }
 
-/* MPI promises the same result on every rank only as advice; the libraries in use add in one place or pairwise symmetrically,
- * and tests/test-comm.c checks it. */
-static int allreduce(struct rdp_comm *comm, void *data, size_t count, MPI_Datatype type, enum rdp_reduce reduce, const char *what)
+/* MPI promises the same result on every rank only as advice; the libraries in use add in one place or pairwise
+ * symmetrically, and tests/test-comm.c checks it. */
+static int allreduce(struct rdp_comm *comm, void *data, size_t count, MPI_Datatype type, enum rdp_reduce reduce,
+                     const char *what)
 {
     struct mpi_state *state = comm->state;
     MPI_Op operation = reduce == RDP_SUM ? MPI_SUM : reduce == RDP_MIN ? MPI_MIN : MPI_MAX;
@@ -160,7 +165,8 @@ static int gather(struct rdp_comm *comm, const void *mine, size_t bytes, void *a
     return complete(comm, 1, &request, 0, what);
 }
 
-/* Point to point rather than MPI_Ialltoallv: offsets and counts need no conversion, and a rank's own part is a plain copy. */
+/* Point to point rather than MPI_Ialltoallv: offsets and counts need no conversion, and a rank's own part is a
+ * plain copy. */
 static int exchange(struct rdp_comm *comm, const void *send, const size_t *send_counts, const size_t *send_offsets,
                     void *receive, const size_t *receive_counts, const size_t *receive_offsets, const char *what)
 {
@@ -182,8 +188,8 @@ static int exchange(struct rdp_comm *comm, const void *send, const size_t *send_
                               state->collectives, &state->requests[count++]));
     }
     if (send_counts[rank] != receive_counts[rank])
-        return rdp_fail(RDP_EINTERNAL, "%s: rank %d sends itself %zu bytes and expects %zu; please report this", what, rank,
-                        send_counts[rank], receive_counts[rank]);
+        return rdp_fail(RDP_EINTERNAL, "%s: rank %d sends itself %zu bytes and expects %zu; please report this", what,
+                        rank, send_counts[rank], receive_counts[rank]);
     if (send_counts[rank] > 0)
         memcpy((char *)receive + receive_offsets[rank], (const char *)send + send_offsets[rank], send_counts[rank]);
     return complete(comm, count, state->requests, 0, what);

@@ -7,7 +7,8 @@
 #include "comm/comm.h"
 #include "comm/transports.h"
 
-static int allreduce_begin(struct rdp_comm *comm, float *data, size_t count, const char *what, struct rdp_request *request)
+static int allreduce_begin(struct rdp_comm *comm, float *data, size_t count, const char *what,
+                           struct rdp_request *request)
 {
     (void)comm, (void)data, (void)count, (void)what;
     memset(request, 0, sizeof *request);

@@ -181,7 +181,8 @@ pid_t rdp_launcher_process(void)
 
 static bool names_cores(const char *mapping)
 {
-    return strcasestr(mapping, "pe=") != NULL || strcasestr(mapping, "pe-list") != NULL || strcasestr(mapping, "cpu-list") != NULL;
+    return strcasestr(mapping, "pe=") != NULL || strcasestr(mapping, "pe-list") != NULL ||
+           strcasestr(mapping, "cpu-list") != NULL;
 }
 
 /* One "NAME=VALUE" of the environment. Open MPI 4 passes its command line on as OMPI_MCA_..., 5 reads PRTE_MCA_... */
@@ -196,15 +197,15 @@ static bool variable_tells_binding(const char *variable)
     snprintf(name, sizeof name, "%.*s", (int)length, variable);
     if (strstr(name, "mapping_policy") != NULL)
         return names_cores(value + 1);
-    return strstr(name, "binding_policy") != NULL || strstr(name, "cpu_set") != NULL || strstr(name, "cpu_list") != NULL ||
-           strstr(name, "cpus_per") != NULL || strstr(name, "rank_file") != NULL || strstr(name, "rankfile") != NULL ||
-           strstr(name, "bind_to") != NULL;
+    return strstr(name, "binding_policy") != NULL || strstr(name, "cpu_set") != NULL ||
+           strstr(name, "cpu_list") != NULL || strstr(name, "cpus_per") != NULL || strstr(name, "rank_file") != NULL ||
+           strstr(name, "rankfile") != NULL || strstr(name, "bind_to") != NULL;
 }
 
 static bool word_tells_binding(const char *word, const char *next)
 {
-    static const char *const options[] = {"bind-to", "bind-to-core", "bind-to-socket", "bind-to-none", "cpu-set", "cpu-list",
-                                          "cpus-per-proc", "cpus-per-rank", "rankfile", "rf"};
+    static const char *const options[] = {"bind-to",  "bind-to-core",  "bind-to-socket", "bind-to-none", "cpu-set",
+                                          "cpu-list", "cpus-per-proc", "cpus-per-rank",  "rankfile",     "rf"};
     const char *name = word + strspn(word, "-");
 
     if (name == word)

@@ -1,4 +1,5 @@
-/* Sets of logical CPUs and the physical cores they belong to; inside comm/ only. Linux: sched_getaffinity, /sys, /proc. */
+/* Sets of logical CPUs and the physical cores they belong to; inside comm/ only. Linux: sched_getaffinity, /sys,
+ * /proc. */
 #ifndef RDP_COMM_CORES_H
 #define RDP_COMM_CORES_H
 

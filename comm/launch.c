@@ -1,12 +1,12 @@
 /*
  * How this process was started and what it may use; see launch.h.
  *
- * Cores. Open MPI binds each rank to one core if there are at most two ranks: two ranks on a 64-core host would compute on
- * two cores and nobody would know why. rdp_launch_threads() therefore divides the cores that the launcher itself may
- * use among the ranks of the host if (and only if) the launcher chose that binding by default: every local rank has one core,
- * the launcher has more than there are ranks, and neither its command line nor its variables say how to bind. Masks that
- * the ranks share (no binding, or binding to a socket) are divided too, so that their threads do not fight for cores. A mask
- * that was given to one rank alone (Slurm's --cpus-per-task, mpirun's PE=) is used as it is.
+ * Cores. Open MPI binds each rank to one core if there are at most two ranks: two ranks on a 64-core host would compute
+ * on two cores and nobody would know why. rdp_launch_threads() therefore divides the cores that the launcher itself may
+ * use among the ranks of the host if (and only if) the launcher chose that binding by default: every local rank has one
+ * core, the launcher has more than there are ranks, and neither its command line nor its variables say how to bind.
+ * Masks that the ranks share (no binding, or binding to a socket) are divided too, so that their threads do not fight
+ * for cores. A mask that was given to one rank alone (Slurm's --cpus-per-task, mpirun's PE=) is used as it is.
  */
 #include "comm/launch.h"
 
@@ -25,7 +25,7 @@
 /* What rdp_launch_begin learned and rdp_launch_threads needs; one launch per process, as MPI has it. */
 static struct {
     struct rdp_cpus mine;   /* as it is now */
-    struct rdp_cpus *local; /* [local_size]: the masks that this host's ranks were given; NULL in commands without MPI */
+    struct rdp_cpus *local; /* [local_size]: what this host's ranks were given; NULL in commands without MPI */
     char mpi_version[MPI_MAX_LIBRARY_VERSION_STRING];
 } facts;
 
@@ -53,9 +53,12 @@ static int refuse_srun(void)
 {
     if (environment_integer("SLURM_PROCID") != 0)
         return RDP_EUSAGE;
-    return rdp_fail(RDP_EUSAGE, "srun started %d tasks, but MPI sees each of them as a job of one rank: this srun offers no PMIx "
-                    "that the MPI library understands. Use \"srun --mpi=pmix\" (\"srun --mpi=list\" shows what this Slurm "
-                    "has), or call mpirun instead of srun in the job script", environment_integer("SLURM_STEP_NUM_TASKS"));
+    return rdp_fail(
+        RDP_EUSAGE,
+        "srun started %d tasks, but MPI sees each of them as a job of one rank: this srun offers no PMIx "
+        "that the MPI library understands. Use \"srun --mpi=pmix\" (\"srun --mpi=list\" shows what this Slurm "
+        "has), or call mpirun instead of srun in the job script",
+        environment_integer("SLURM_STEP_NUM_TASKS"));
 }
 
 /* The masks of the local ranks, and from them who shares what. */
@@ -64,7 +67,8 @@ static int compare_masks(struct rdp_launch *launch, MPI_Comm local)
     struct rdp_cpus all = {{0}};
     void *memory;
 
-    RDP_TRY(rdp_calloc(&memory, (size_t)launch->local_size, sizeof *facts.local, "the affinity masks of this host's ranks"));
+    RDP_TRY(rdp_calloc(&memory, (size_t)launch->local_size, sizeof *facts.local,
+                       "the affinity masks of this host's ranks"));
     facts.local = memory;
     RDP_MPI(MPI_Allgather(&facts.mine, sizeof facts.mine, MPI_BYTE, facts.local, sizeof facts.mine, MPI_BYTE, local));
     for (int i = 0; i < launch->local_size; i++) {
@@ -135,8 +139,10 @@ int rdp_launch_begin(struct rdp_launch *launch, int *argc, char ***argv)
     if (launch->size == 1 && is_srun_task())
         return refuse_srun();
     if (provided < MPI_THREAD_FUNNELED)
-        return rdp_fail(RDP_EUSAGE, "%s was built without thread support; resnet-dp needs MPI_THREAD_FUNNELED: install an MPI "
-                        "library built with threads", launch->mpi_version);
+        return rdp_fail(RDP_EUSAGE,
+                        "%s was built without thread support; resnet-dp needs MPI_THREAD_FUNNELED: install an MPI "
+                        "library built with threads",
+                        launch->mpi_version);
     return RDP_OK;
 }
 
@@ -186,7 +192,8 @@ static int choose_cpus(const struct rdp_launch *launch, int asked, struct rdp_cp
         rdp_cpus_part(&whole, launch->local_rank, launch->local_size, cpus);
         if (asked > rdp_cpus_cores(cpus))
             *cpus = whole;
-        snprintf(why, why_size, "mpirun's default binding gave each rank 1 core; widened to this rank's part of the host");
+        snprintf(why, why_size,
+                 "mpirun's default binding gave each rank 1 core; widened to this rank's part of the host");
         return rdp_cpus_cores(cpus);
     }
     find_sharers(launch, &sharers, &index, &same_mask);
@@ -245,8 +252,8 @@ int rdp_launch_print(const struct rdp_launch *launch, int threads)
     enum { LINE = 640 };
     char line[LINE] = "", *lines = NULL;
 
-    snprintf(line, sizeof line, "rank %d: host %s, local rank %d of %d, cores %s, %d thread%s\n", launch->rank, launch->host,
-             launch->local_rank, launch->local_size, launch->cores, threads, threads == 1 ? "" : "s");
+    snprintf(line, sizeof line, "rank %d: host %s, local rank %d of %d, cores %s, %d thread%s\n", launch->rank,
+             launch->host, launch->local_rank, launch->local_size, launch->cores, threads, threads == 1 ? "" : "s");
     if (!launch->mpi_started) {
         rdp_say("%s", line);
         return RDP_OK;

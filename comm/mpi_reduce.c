@@ -1,18 +1,18 @@
 /*
- * Pending sums over MPI, each a small state machine: cut the array into one segment per rank; every rank sends segment r
- * to rank r (SCATTER), rank r adds up what it got in the order of the ranks, and sends the sum to all (GATHER).
+ * Pending sums over MPI, each a small state machine: cut the array into one segment per rank; every rank sends segment
+ * r to rank r (SCATTER), rank r adds up what it got in the order of the ranks, and sends the sum to all (GATHER).
  *
- * Each number is added by one rank only, always as ((x0 + x1) + x2) + ..., so that every rank holds the same bits and the bits
- * depend neither on timing nor on how gradients are cut into buckets. Every rank sends and receives 2 (P-1)/P of the array,
- * the least an all-reduce can do.
+ * Each number is added by one rank only, always as ((x0 + x1) + x2) + ..., so that every rank holds the same bits and
+ * the bits depend neither on timing nor on how gradients are cut into buckets. Every rank sends and receives 2 (P-1)/P
+ * of the array, the least an all-reduce can do.
  *
- * Why not MPI_Iallreduce: Open MPI 4.1's schedules are slow without a progress thread. 20 MiB of floats, 2 ranks on 2
- * cores with shared memory, best of 15, ms (medians on a loaded machine stand in the same proportion):
+ * Why not MPI_Iallreduce: Open MPI 4.1's schedules take twice as long without a progress thread. 20 MiB of floats, 2
+ * ranks on 2 cores of one host, median of 31, ms:
  *
- *     in buckets of    MPI_Iallreduce    MPI_Allreduce (blocking)    this scheme
- *          1 MiB            23.9                  3.5                     6.8
- *          4 MiB            23.2                  9.3                    14.0
- *         20 MiB             9.6                 12.4                     6.2
+ *     in buckets of    MPI_Iallreduce    this scheme    MPI_Allreduce (blocking: no overlap)
+ *          1 MiB            10.2             5.0              4.2
+ *          4 MiB             8.9             4.9              4.5
+ *         20 MiB            10.4             4.9              5.0
  *
  * Messages move only inside rdp_mpi_reducer_advance() and other MPI calls of the main thread, so the trainer calls it
  * between operations.
@@ -29,9 +29,9 @@
 #include "comm/mpi_check.h"
 
 enum {
-    BLOCK = 2048,          /* floats summed at a time: they stay in the first-level cache */
+    BLOCK = 2048,            /* floats summed at a time: they stay in the first-level cache */
     PARALLEL_FROM = 1 << 16, /* floats from which a sum is worth waking the other threads */
-    TAGS = 8192            /* sums that may be pending at once; twice that many tags are below every MPI's MPI_TAG_UB */
+    TAGS = 8192 /* sums that may be pending at once; twice that many tags are below every MPI's MPI_TAG_UB */
 };
 
 enum phase { PHASE_SCATTER, PHASE_GATHER, PHASE_DONE };
@@ -39,19 +39,19 @@ enum phase { PHASE_SCATTER, PHASE_GATHER, PHASE_DONE };
 struct reduction {
     struct reduction *next;
     enum phase phase;
-    float *data;             /* [count], the caller's */
-    size_t count, segment;   /* elements; every segment but the last ones has `segment` of them */
+    float *data;           /* [count], the caller's */
+    size_t count, segment; /* elements; every segment but the last ones has `segment` of them */
     int tag;
     float *scratch;          /* [size - 1][segment]: the other ranks' parts of this rank's segment */
     size_t scratch_capacity; /* elements */
     int request_count;
-    MPI_Request requests[];  /* [2 * (size - 1)] */
+    MPI_Request requests[]; /* [2 * (size - 1)] */
 };
 
 struct rdp_mpi_reducer {
     MPI_Comm communicator;
     int rank, size;
-    unsigned sequence;         /* sums begun so far: the same number on every rank gives the same tag */
+    unsigned sequence; /* sums begun so far: the same number on every rank gives the same tag */
     size_t pending_count;
     struct reduction *pending; /* oldest first */
     struct reduction *idle;    /* for reuse: after the first step nothing is allocated */
@@ -102,8 +102,8 @@ static float *part_of_rank(const struct reduction *reduction, int self, int rank
 }
 
 /* Posts a receive or a send unless it is empty; both sides know the length. */
-static int post_receive(const struct rdp_mpi_reducer *reducer, struct reduction *reduction, float *into, size_t length, int peer,
-                        int tag)
+static int post_receive(const struct rdp_mpi_reducer *reducer, struct reduction *reduction, float *into, size_t length,
+                        int peer, int tag)
 {
     if (length > 0)
         RDP_MPI(MPI_Irecv(into, (int)length, MPI_FLOAT, peer, tag, reducer->communicator,
@@ -111,8 +111,8 @@ static int post_receive(const struct rdp_mpi_reducer *reducer, struct reduction 
     return RDP_OK;
 }
 
-static int post_send(const struct rdp_mpi_reducer *reducer, struct reduction *reduction, const float *from, size_t length,
-                     int peer, int tag)
+static int post_send(const struct rdp_mpi_reducer *reducer, struct reduction *reduction, const float *from,
+                     size_t length, int peer, int tag)
 {
     if (length > 0)
         RDP_MPI(MPI_Isend(from, (int)length, MPI_FLOAT, peer, tag, reducer->communicator,
@@ -128,13 +128,13 @@ static int begin_scatter(const struct rdp_mpi_reducer *reducer, struct reduction
     reduction->phase = PHASE_SCATTER;
     for (int distance = 1; distance < size; distance++) {
         int peer = (rank - distance + size) % size;
-        RDP_TRY(post_receive(reducer, reduction, part_of_rank(reduction, rank, peer), segment_length(reduction, rank), peer,
-                             reduction->tag));
+        RDP_TRY(post_receive(reducer, reduction, part_of_rank(reduction, rank, peer), segment_length(reduction, rank),
+                             peer, reduction->tag));
     }
     for (int distance = 1; distance < size; distance++) {
         int peer = (rank + distance) % size;
-        RDP_TRY(post_send(reducer, reduction, reduction->data + segment_begin(reduction, peer), segment_length(reduction, peer),
-                          peer, reduction->tag));
+        RDP_TRY(post_send(reducer, reduction, reduction->data + segment_begin(reduction, peer),
+                          segment_length(reduction, peer), peer, reduction->tag));
     }
     return RDP_OK;
 }
@@ -172,8 +172,8 @@ static int begin_gather(const struct rdp_mpi_reducer *reducer, struct reduction 
     }
     for (int distance = 1; distance < size; distance++) {
         int peer = (rank + distance) % size;
-        RDP_TRY(post_send(reducer, reduction, reduction->data + segment_begin(reduction, rank), segment_length(reduction, rank),
-                          peer, reduction->tag + 1));
+        RDP_TRY(post_send(reducer, reduction, reduction->data + segment_begin(reduction, rank),
+                          segment_length(reduction, rank), peer, reduction->tag + 1));
     }
     return RDP_OK;
 }
@@ -212,10 +212,13 @@ int rdp_mpi_reducer_begin(struct rdp_mpi_reducer *reducer, float *data, size_t c
     struct reduction *reduction;
 
     if (count > INT_MAX)
-        return rdp_fail(RDP_EUSAGE, "an all-reduce of %zu floats: one may have up to %d; choose a smaller --bucket-mb", count,
-                        INT_MAX);
+        return rdp_fail(RDP_EUSAGE, "an all-reduce of %zu floats: one may have up to %d; choose a smaller --bucket-mb",
+                        count, INT_MAX);
     if (reducer->pending_count == TAGS)
         return rdp_fail(RDP_EUSAGE, "more than %d all-reduces are pending at once; choose a larger --bucket-mb", TAGS);
+    memset(request, 0, sizeof *request);
+    if (count == 0) /* on every rank, so nobody waits for a message */
+        return RDP_OK;
     segment = (segment + line - 1) / line * line;
     RDP_TRY(take_idle(reducer, (size - 1) * segment, &reduction));
     reduction->data = data;
@@ -228,7 +231,6 @@ int rdp_mpi_reducer_begin(struct rdp_mpi_reducer *reducer, float *data, size_t c
         tail = &(*tail)->next;
     *tail = reduction;
     reducer->pending_count++;
-    memset(request, 0, sizeof *request);
     request->opaque[0] = reduction;
     return begin_scatter(reducer, reduction);
 }

@@ -12,7 +12,8 @@
 struct rdp_request;
 struct rdp_mpi_reducer;
 
-/* Owned by the caller. `communicator` must carry nothing but this reducer's point-to-point messages; it is not freed here. */
+/* Owned by the caller. `communicator` must carry nothing but this reducer's point-to-point messages; it is not
+ * freed here. */
 int rdp_mpi_reducer_create(struct rdp_mpi_reducer **reducer, MPI_Comm communicator);
 /* Must have nothing pending, but for the way out after an error: what is pending then is left to MPI. NULL-safe. */
 void rdp_mpi_reducer_destroy(struct rdp_mpi_reducer *reducer);

@@ -1,20 +1,22 @@
 /*
  * The watchdog; see watchdog.h. Every rank writes its own entry of a page of POSIX shared memory and reads the others'.
  *
- * The main thread only bumps counters and notes what it is in: it takes no time stamps. The watchdog thread looks at those
- * counters several times per time-out, and publishes what it made of them: when it looked (so that others see that this process
- * runs at all), for how long the main thread has waited for other ranks, for how long it has not moved. These durations add up
- * the intervals between looks, each counted as at most three: after the whole job was suspended and woken up, no rank has waited.
+ * The main thread only bumps counters and notes what it is in: it takes no time stamps. The watchdog thread looks at
+ * those counters several times per time-out, and publishes what it made of them: when it looked (so that others see
+ * that this process runs at all), for how long the main thread has waited for other ranks, for how long it has not
+ * moved. These durations add up the intervals between looks, each counted as at most three: after the whole job was
+ * suspended and woken up, no rank has waited.
  *
- * A look ends the job when (first that holds, "late" = beyond the time-out)
- *   1. this rank is late in a wait, or waits patiently, and a rank of this host has not looked for STALE seconds: it is
- *      stopped or gone;
- *   2. this rank's main thread has not moved and does not wait, or a rank that this one is late waiting for has not: it hangs;
+ * A look ends the job when one of these holds ("late" is a wait beyond the time-out)
+ *   1. this rank is late, or waits patiently, and a rank of this host has not looked for STALE_MS (or for the time-out,
+ *      if that is shorter): it is stopped or gone;
+ *   2. the main thread of this rank, or of one that this rank is late waiting for, neither moves nor waits: it hangs;
  *   3. all ranks of this host are late, with some grace: the cause is on another host.
- * One compare-and-swap in the page elects the one rank per host that prints; it ends with exit code 5, upon which the launcher ends
- * the others; should there be no launcher that does, they follow on their own.
+ * One compare-and-swap in the page elects the one rank per host that prints; it ends with exit code 5, upon which the
+ * launcher ends the others; should there be no launcher that does, they follow on their own.
  *
- * The page is unlinked as soon as all have mapped it, so nothing of it stays behind whatever happens. Ending never waits for anybody.
+ * The page is unlinked as soon as all have mapped it, so nothing of it stays behind whatever happens. Ending never
+ * waits for anybody.
  */
 #include "comm/watchdog.h"
 
@@ -39,9 +41,9 @@ enum {
     TEXT_WORDS = 6,
     TEXT_BYTES = 8 * TEXT_WORDS,
     LOOK_MS = 1000,
-    STALE_MS = 10000,         /* a process that has not run for so long is called stopped */
-    GRACE_MS = 5000,          /* before the cause is looked for on another host: that host reports first */
-    FOLLOW_MS = 2000,         /* after a report, before the silent ranks end themselves */
+    STALE_MS = 10000, /* a process that has not run for so long is called stopped */
+    GRACE_MS = 5000,  /* before the cause is looked for on another host: that host reports first */
+    FOLLOW_MS = 2000, /* after a report, before the silent ranks end themselves */
     WAIT_NONE = 0,
     WAIT_PROMPT = 1,
     WAIT_PATIENT = 2
@@ -198,7 +200,8 @@ static void report(const char *text)
 
     if (!atomic_compare_exchange_strong(&self.page->reported, &nobody, self.local_rank + 1))
         return;
-    int length = snprintf(line, sizeof line, "resnet-dp: error: [rank %d on %s] %s; all ranks end\n", self.rank, self.host, text);
+    int length = snprintf(line, sizeof line, "resnet-dp: error: [rank %d on %s] %s; all ranks end\n", self.rank,
+                          self.host, text);
     if (length >= (int)sizeof line)
         length = (int)sizeof line - 1;
     ssize_t written = write(STDERR_FILENO, line, (size_t)length);
@@ -224,8 +227,8 @@ static void report_silent(struct entry *entry, int64_t silence)
 
     describe(entry, activity, sizeof activity);
     describe_own_wait(wait, sizeof wait);
-    snprintf(text, sizeof text, "rank %d (pid %d on %s) has not run for %.0f s: %s; it was in %s%s", atomic_load(&entry->rank), pid,
-             self.host, (double)silence / 1000, cause_of_silence(pid), activity, wait);
+    snprintf(text, sizeof text, "rank %d (pid %d on %s) has not run for %.0f s: %s; it was in %s%s",
+             atomic_load(&entry->rank), pid, self.host, (double)silence / 1000, cause_of_silence(pid), activity, wait);
     report(text);
 }
 
@@ -235,8 +238,10 @@ static void report_hanging(struct entry *entry)
 
     describe(entry, activity, sizeof activity);
     describe_own_wait(wait, sizeof wait);
-    snprintf(text, sizeof text, "rank %d (pid %d on %s) is still in %s after %.0f s without progress%s; if it is only slow, raise "
-             "--comm-timeout", atomic_load(&entry->rank), atomic_load(&entry->pid), self.host, activity,
+    snprintf(text, sizeof text,
+             "rank %d (pid %d on %s) is still in %s after %.0f s without progress%s; if it is only slow, raise "
+             "--comm-timeout",
+             atomic_load(&entry->rank), atomic_load(&entry->pid), self.host, activity,
              (double)atomic_load(&entry->idle) / 1000, wait);
     report(text);
 }
@@ -248,12 +253,15 @@ static void report_elsewhere(void)
     describe(own, activity, sizeof activity);
     read_text(&own->what, what);
     if (self.host_count > 1)
-        snprintf(text, sizeof text, "waited %.0f s in %s (%s) and so did every rank of this host: none of them is late, a rank on "
+        snprintf(text, sizeof text,
+                 "waited %.0f s in %s (%s) and so did every rank of this host: none of them is late, a rank on "
                  "another host is; see what that host says, or the network between them",
                  (double)atomic_load(&own->waited) / 1000, what, activity);
     else
-        snprintf(text, sizeof text, "waited %.0f s in %s (%s) and so did every other rank: none of them is late; a message was "
-                 "lost or the ranks disagree about what comes next", (double)atomic_load(&own->waited) / 1000, what, activity);
+        snprintf(text, sizeof text,
+                 "waited %.0f s in %s (%s) and so did every other rank: none of them is late; a message was "
+                 "lost or the ranks disagree about what comes next",
+                 (double)atomic_load(&own->waited) / 1000, what, activity);
     report(text);
 }
 
@@ -407,9 +415,10 @@ static int share_page(const struct rdp_launch *launch, MPI_Comm local)
     if (mapped)
         munmap(self.page, self.page_bytes);
     self.page = NULL;
-    return rdp_fail(RDP_ECOMM, "the ranks of host %s cannot share %zu bytes of /dev/shm for the watchdog: %s; mount /dev/shm "
-                    "with some free space, or run with --comm-timeout 0", launch->host, self.page_bytes,
-                    mapped ? "another rank failed" : strerror(error));
+    return rdp_fail(RDP_ECOMM,
+                    "the ranks of host %s cannot share %zu bytes of /dev/shm for the watchdog: %s; mount /dev/shm "
+                    "with some free space, or run with --comm-timeout 0",
+                    launch->host, self.page_bytes, mapped ? "another rank failed" : strerror(error));
 }
 
 /* The thread takes no signals: handlers run on the main thread. */
@@ -428,8 +437,10 @@ static int start_thread(void)
     int error = pthread_create(&self.thread, NULL, watch, NULL);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error != 0)
-        return rdp_fail(RDP_ECOMM, "the watchdog's thread cannot be started: %s; raise the limit on processes (ulimit -u), or run "
-                        "with --comm-timeout 0", strerror(error));
+        return rdp_fail(RDP_ECOMM,
+                        "the watchdog's thread cannot be started: %s; raise the limit on processes (ulimit -u), or run "
+                        "with --comm-timeout 0",
+                        strerror(error));
     return RDP_OK;
 }
 

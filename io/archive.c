@@ -1,6 +1,7 @@
 /*
- * The .tar.gz reader; see archive.h. A stream of 512-byte records: a header names a file and its size, its bytes follow, padded to
- * whole records; two records of zeros end the archive. gzip's CRC-32 covers all of it and is compared when the end is reached.
+ * The .tar.gz reader; see archive.h. A stream of 512-byte records: a header names a file and its size, its bytes
+ * follow, padded to whole records; two records of zeros end the archive. gzip's CRC-32 covers all of it and is compared
+ * when the end is reached.
  */
 #include "io/archive.h"
 
@@ -25,7 +26,8 @@ static int take(gzFile archive, const char *path, uint8_t *bytes, size_t size)
 {
     uint8_t skipped[16384];
     while (size > 0) {
-        size_t step = bytes != NULL ? (size < 1 << 30 ? size : 1 << 30) : (size < sizeof skipped ? size : sizeof skipped);
+        size_t step =
+            bytes != NULL ? (size < 1 << 30 ? size : 1 << 30) : (size < sizeof skipped ? size : sizeof skipped);
         int got = gzread(archive, bytes != NULL ? bytes : skipped, (unsigned)step), code;
         if (got < 0)
             return fail_archive(path, gzerror(archive, &code));
@@ -78,8 +80,8 @@ static int take_file(gzFile archive, const char *path, struct rdp_archive_file *
     if (file->bytes != NULL)
         return rdp_fail(RDP_EUSAGE, "%s holds %s twice; use the official archive", path, file->name);
     if (size > file->limit)
-        return rdp_fail(RDP_EUSAGE, "%s: %s has %ju bytes, at most %zu are possible; use the official binary version", path,
-                        file->name, (uintmax_t)size, file->limit);
+        return rdp_fail(RDP_EUSAGE, "%s: %s has %ju bytes, at most %zu are possible; use the official binary version",
+                        path, file->name, (uintmax_t)size, file->limit);
     RDP_TRY(rdp_calloc(&block, (size_t)size, 1, file->name));
     file->bytes = block;
     file->size = (size_t)size;

@@ -1,4 +1,5 @@
-/* Reading chosen files out of a .tar.gz: zlib and just enough of the ustar format (POSIX.1-2001, pax). Private to io/. */
+/* Reading chosen files out of a .tar.gz: zlib and just enough of the ustar format (POSIX.1-2001, pax). Private to io/.
+ */
 #ifndef RDP_IO_ARCHIVE_H
 #define RDP_IO_ARCHIVE_H
 
@@ -13,8 +14,8 @@ struct rdp_archive_file {
     size_t size;
 };
 
-/* Reads the whole archive, so that its checksum is compared, and fills what it finds; what is missing keeps bytes == NULL.
- * RDP_EUSAGE: missing, no .tar.gz, truncated, damaged, a wanted file twice or above its limit. */
+/* Reads the whole archive, so that its checksum is compared, and fills what it finds; what is missing keeps bytes ==
+ * NULL. RDP_EUSAGE: missing, no .tar.gz, truncated, damaged, a wanted file twice or above its limit. */
 int rdp_archive_read(const char *path, struct rdp_archive_file *files, size_t count);
 
 #endif

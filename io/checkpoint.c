@@ -53,8 +53,9 @@ static int grow(void **items, size_t count, size_t *capacity, size_t size)
 static int check_name(const char *name, size_t size, const char *kind)
 {
     if (name[0] == '\0' || strlen(name) >= size || strchr(name, '/') != NULL || strcmp(name, ".") == 0)
-        return rdp_fail(RDP_EINTERNAL, "\"%s\" cannot name a checkpoint's %s: 1 to %zu bytes without a slash are possible", name,
-                        kind, size - 1);
+        return rdp_fail(RDP_EINTERNAL,
+                        "\"%s\" cannot name a checkpoint's %s: 1 to %zu bytes without a slash are possible", name, kind,
+                        size - 1);
     return RDP_OK;
 }
 
@@ -81,11 +82,12 @@ int rdp_checkpoint_add_array(struct rdp_checkpoint *checkpoint, const char *grou
     RDP_TRY(check_name(group, sizeof array.group, "group"));
     RDP_TRY(check_name(name, sizeof array.name, "array"));
     if (dims_count < 1 || dims_count > RDP_CHECKPOINT_DIMS_MAX)
-        return rdp_fail(RDP_EINTERNAL, "the array %s/%s has %d dimensions; a checkpoint holds 1 to %d", group, name, dims_count,
-                        RDP_CHECKPOINT_DIMS_MAX);
+        return rdp_fail(RDP_EINTERNAL, "the array %s/%s has %d dimensions; a checkpoint holds 1 to %d", group, name,
+                        dims_count, RDP_CHECKPOINT_DIMS_MAX);
     for (int i = 0; i < dims_count; i++) {
         if (dims[i] < 1 || (uint64_t)dims[i] > SIZE_MAX / sizeof(float) / elements)
-            return rdp_fail(RDP_EINTERNAL, "the array %s/%s has the extent %" PRId64 ", which is not possible", group, name, dims[i]);
+            return rdp_fail(RDP_EINTERNAL, "the array %s/%s has the extent %" PRId64 ", which is not possible", group,
+                            name, dims[i]);
         array.dims[i] = dims[i];
         elements *= (size_t)dims[i];
     }
@@ -101,7 +103,8 @@ int rdp_checkpoint_add_array(struct rdp_checkpoint *checkpoint, const char *grou
     return RDP_OK;
 }
 
-static int add_number(struct rdp_checkpoint *checkpoint, const char *name, bool is_integer, int64_t integer, double real)
+static int add_number(struct rdp_checkpoint *checkpoint, const char *name, bool is_integer, int64_t integer,
+                      double real)
 {
     struct rdp_checkpoint_number number = {.is_integer = is_integer, .integer = integer, .real = real};
     void *items = checkpoint->numbers;
@@ -156,9 +159,11 @@ static int get_number(const struct rdp_checkpoint *checkpoint, const char *name,
 {
     *number = find_number(checkpoint, name);
     if (*number == NULL)
-        return rdp_fail(RDP_EUSAGE, "the checkpoint has no number \"%s\"; it was made by another version of this program", name);
+        return rdp_fail(RDP_EUSAGE,
+                        "the checkpoint has no number \"%s\"; it was made by another version of this program", name);
     if (!(*number)->is_integer != !is_integer)
-        return rdp_fail(RDP_EUSAGE, "the checkpoint's number \"%s\" is %s; it was made by another version of this program", name,
+        return rdp_fail(RDP_EUSAGE,
+                        "the checkpoint's number \"%s\" is %s; it was made by another version of this program", name,
                         is_integer ? "real, an integer is expected" : "an integer, a real number is expected");
     return RDP_OK;
 }

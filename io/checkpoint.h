@@ -1,10 +1,10 @@
 /*
  * Checkpoints: named arrays and named numbers in one HDF5 file, whole or absent.
  *
- * The file is built in memory (HDF5 core driver), a trailer with its length and CRC32C is appended, and rank 0 writes it
- * with temp + fsync + rename + fsync of the directory (durable.h). Reading checks length and CRC32C of the whole before
- * HDF5 parses a byte. Arrays hold plain PyTorch layout (OIHW, row-major), whatever the device uses.
- * Nothing here knows what the arrays mean: src/ decides that.
+ * The file is built in memory (HDF5 core driver), a trailer with its length and CRC32C is appended, and rank 0 writes
+ * it with temp + fsync + rename + fsync of the directory (durable.h). Reading checks length and CRC32C of the whole
+ * before HDF5 parses a byte. Arrays hold plain PyTorch layout (OIHW, row-major), whatever the device uses. Nothing here
+ * knows what the arrays mean: src/ decides that.
  */
 #ifndef RDP_IO_CHECKPOINT_H
 #define RDP_IO_CHECKPOINT_H
@@ -15,11 +15,11 @@
 enum { RDP_CHECKPOINT_NAME_MAX = 128, RDP_CHECKPOINT_DIMS_MAX = 4 };
 
 struct rdp_checkpoint_array {
-    char group[32];  /* "parameters", "momentum", "state", ... */
+    char group[32];                     /* "parameters", "momentum", "state", ... */
     char name[RDP_CHECKPOINT_NAME_MAX]; /* "layer1.0.conv1.weight" */
     int dims_count;
     int64_t dims[RDP_CHECKPOINT_DIMS_MAX];
-    float *data;     /* product of dims, aligned to 64 bytes; owned by the checkpoint */
+    float *data; /* product of dims, aligned to 64 bytes; owned by the checkpoint */
 };
 struct rdp_checkpoint_number {
     char name[64];
@@ -61,8 +61,8 @@ const char *rdp_checkpoint_text(const struct rdp_checkpoint *checkpoint, const c
 int rdp_checkpoint_write(const struct rdp_checkpoint *checkpoint, const char *path);
 /* RDP_EUSAGE: missing, truncated, damaged, not a checkpoint, newer format. *checkpoint is the caller's. */
 int rdp_checkpoint_read(struct rdp_checkpoint **checkpoint, const char *path);
-/* Tells a checkpoint from a data set: only the former goes on behind its HDF5 part. RDP_EUSAGE: missing, neither of the two,
- * or too short to tell. Says nothing of the file being whole. */
+/* Tells a checkpoint from a data set: only the former goes on behind its HDF5 part. RDP_EUSAGE: missing, neither of the
+ * two, or too short to tell. Says nothing of the file being whole. */
 int rdp_checkpoint_recognise(const char *path, int *is_checkpoint);
 
 /*
@@ -72,8 +72,9 @@ int rdp_checkpoint_recognise(const char *path, int *is_checkpoint);
 int rdp_checkpoint_path(char *path, size_t size, const char *directory, int64_t epoch, int64_t step);
 /* Deletes all but the newest `keep` ckpt-*.h5 (0 keeps all), never best.h5, and stale temporary files. */
 int rdp_checkpoint_prune(const char *directory, int keep);
-/* Newest file that reads without error; the skipped ones are warned about, with the reason. *checkpoint is NULL and RDP_OK
- * is returned if the directory is missing or holds none at all; RDP_EUSAGE if there are some and none is whole. */
+/* Newest file that reads without error; the skipped ones are warned about, with the reason. *checkpoint is NULL and
+ * RDP_OK is returned if the directory is missing or holds none at all; RDP_EUSAGE if there are some and none is whole.
+ */
 int rdp_checkpoint_read_newest(struct rdp_checkpoint **checkpoint, const char *directory, char *path, size_t path_size);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * The directory of a run's checkpoints; see checkpoint.h. Which one is newer is said by the numbers in the names, not by file
- * times, which copying and clocks change. Used by rank 0 alone.
+ * The directory of a run's checkpoints; see checkpoint.h. Which one is newer is said by the numbers in the names, not
+ * by file times, which copying and clocks change. Used by rank 0 alone.
  */
 #include <ctype.h>
 #include <dirent.h>
@@ -30,7 +30,9 @@ int rdp_checkpoint_path(char *path, size_t size, const char *directory, int64_t 
 {
     int length = snprintf(path, size, "%s/ckpt-e%04" PRId64 "-s%07" PRId64 ".h5", directory, epoch, step);
     if (length < 0 || (size_t)length >= size)
-        return rdp_fail(RDP_EUSAGE, "the path of the checkpoint directory %.60s... is too long; use a shorter --run-dir", directory);
+        return rdp_fail(RDP_EUSAGE,
+                        "the path of the checkpoint directory %.60s... is too long; use a shorter --run-dir",
+                        directory);
     return RDP_OK;
 }
 
@@ -59,8 +61,8 @@ static bool parse_name(const char *name, struct entry *entry)
     return true;
 }
 
-/* .<name>.tmp.<pid> of a process that no longer lives, where <name> is a checkpoint's or best.h5. A dead process's number may be
- * in use again; then the file stays until a later visit. */
+/* .<name>.tmp.<pid> of a process that no longer lives, where <name> is a checkpoint's or best.h5. A dead process's
+ * number may be in use again; then the file stays until a later visit. */
 static bool is_stale(const char *name)
 {
     char target[256];
@@ -108,8 +110,8 @@ static int remove_file(const char *directory, const char *name)
     return RDP_OK;
 }
 
-/* Lists ckpt-*.h5, newest first. A missing directory is an empty one. entries->items is the caller's (free). With `tidy`, stale
- * temporary files are deleted on the way. */
+/* Lists ckpt-*.h5, newest first. A missing directory is an empty one. entries->items is the caller's (free). With
+ * `tidy`, stale temporary files are deleted on the way. */
 static int list_entries(struct entries *entries, const char *directory, bool tidy)
 {
     struct dirent *item;
@@ -118,8 +120,9 @@ static int list_entries(struct entries *entries, const char *directory, bool tid
     *entries = (struct entries){NULL, 0};
     DIR *stream = opendir(directory);
     if (stream == NULL)
-        return errno == ENOENT ? RDP_OK
-                               : rdp_fail(RDP_EUSAGE, "cannot list the checkpoint directory %s: %s", directory, strerror(errno));
+        return errno == ENOENT
+                   ? RDP_OK
+                   : rdp_fail(RDP_EUSAGE, "cannot list the checkpoint directory %s: %s", directory, strerror(errno));
     while (status == RDP_OK && (item = readdir(stream)) != NULL) {
         if (parse_name(item->d_name, &entry))
             status = add_entry(entries, &entry);
@@ -162,8 +165,10 @@ int rdp_checkpoint_read_newest(struct rdp_checkpoint **checkpoint, const char *d
         }
     }
     if (status == RDP_OK && *checkpoint == NULL && entries.count > 0)
-        status = rdp_fail(RDP_EUSAGE, "none of the %zu checkpoints in %s can be read; start anew with --resume none, or copy them "
-                          "again", entries.count, directory);
+        status = rdp_fail(RDP_EUSAGE,
+                          "none of the %zu checkpoints in %s can be read; start anew with --resume none, or copy them "
+                          "again",
+                          entries.count, directory);
     free(entries.items);
     return status;
 }

@@ -1,10 +1,11 @@
 /*
- * The checkpoint's file; see checkpoint.h. Attributes `format` = "resnet-dp-checkpoint" and `format_version` = 1 on the root;
- *   /arrays/GROUP/NAME  f32, one dimension or more     /numbers  an i64 or f64 attribute per number     /texts/NAME  u8 [length]
- * all little-endian, in the order in which they were added, without times: one state gives one sequence of bytes.
+ * The checkpoint's file; see checkpoint.h. Attributes `format` = "resnet-dp-checkpoint" and `format_version` = 1 on the
+ * root; /arrays/GROUP/NAME  f32, one dimension or more     /numbers  an i64 or f64 attribute per number     /texts/NAME
+ * u8 [length] all little-endian, in the order in which they were added, without times: one state gives one sequence of
+ * bytes.
  *
- * After the HDF5 file come 24 bytes, the trailer: magic, length of the HDF5 file (u64), version of the trailer (u32), CRC-32C of all
- * before it (u32). HDF5 readers ignore them; we parse nothing whose CRC does not hold.
+ * After the HDF5 file come 24 bytes, the trailer: magic, length of the HDF5 file (u64), version of the trailer (u32),
+ * CRC-32C of all before it (u32). HDF5 readers ignore them; we parse nothing whose CRC does not hold.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -159,8 +160,9 @@ struct names {
 static int keep_name(struct names *names, const char *name)
 {
     if (names->count == ITEMS_MAX || strlen(name) >= RDP_CHECKPOINT_NAME_MAX) {
-        names->status = rdp_fail(RDP_EUSAGE, "%s holds more names, or longer ones, than a checkpoint may; it is not of this program",
-                                 names->path);
+        names->status = rdp_fail(
+            RDP_EUSAGE, "%s holds more names, or longer ones, than a checkpoint may; it is not of this program",
+            names->path);
         return -1;
     }
     if ((names->count & (names->count - 1)) == 0) { /* room for the next power of two */
@@ -180,7 +182,8 @@ static herr_t keep_link(hid_t group, const char *name, const H5L_info_t *info, v
     struct names *names = data;
     (void)group;
     if (info->type != H5L_TYPE_HARD) {
-        names->status = rdp_fail(RDP_EUSAGE, "%s: \"%s\" is a soft or external link; those are not followed", names->path, name);
+        names->status =
+            rdp_fail(RDP_EUSAGE, "%s: \"%s\" is a soft or external link; those are not followed", names->path, name);
         return -1;
     }
     return keep_name(names, name);
@@ -192,7 +195,8 @@ static herr_t keep_attribute(hid_t group, const char *name, const H5A_info_t *in
     return keep_name(data, name);
 }
 
-/* The names in a group in the order of their creation: of links, or of attributes. names->items is the caller's (free). */
+/* The names in a group in the order of their creation: of links, or of attributes. names->items is the caller's (free).
+ */
 static int list_names(struct names *names, hid_t group, int attributes, const char *path)
 {
     *names = (struct names){NULL, 0, RDP_OK, path};
@@ -217,8 +221,8 @@ static int read_array(const struct reading *reading, hid_t group, const char *gr
     hsize_t dims[RDP_CHECKPOINT_DIMS_MAX];
     int64_t extents[RDP_CHECKPOINT_DIMS_MAX];
     float *data;
-    RDP_TRY(rdp_h5_open_array(group, name, H5T_IEEE_F32LE, RDP_CHECKPOINT_DIMS_MAX, reading->limit, reading->path, &array, &rank,
-                              dims));
+    RDP_TRY(rdp_h5_open_array(group, name, H5T_IEEE_F32LE, RDP_CHECKPOINT_DIMS_MAX, reading->limit, reading->path,
+                              &array, &rank, dims));
     for (int i = 0; i < rank; i++)
         extents[i] = (int64_t)dims[i];
     status = rdp_checkpoint_add_array(reading->checkpoint, group_name, name, rank, extents, &data);
@@ -303,11 +307,14 @@ static int read_contents(const struct reading *reading, hid_t file)
     int32_t version;
     RDP_TRY(rdp_h5_read_text(file, "format", format, sizeof format, reading->path));
     if (strcmp(format, "resnet-dp-checkpoint") != 0)
-        return rdp_fail(RDP_EUSAGE, "%s has the format \"%s\", expected \"resnet-dp-checkpoint\"; name a checkpoint of this program",
-                        reading->path, format);
+        return rdp_fail(
+            RDP_EUSAGE,
+            "%s has the format \"%s\", expected \"resnet-dp-checkpoint\"; name a checkpoint of this program",
+            reading->path, format);
     RDP_TRY(rdp_h5_read_numbers(file, "format_version", H5T_STD_I32LE, 0, &version, reading->path));
     if (version != FORMAT_VERSION)
-        return rdp_fail(RDP_EUSAGE, "%s has format version %" PRId32 "; this program reads version %d: use a newer resnet-dp",
+        return rdp_fail(RDP_EUSAGE,
+                        "%s has format version %" PRId32 "; this program reads version %d: use a newer resnet-dp",
                         reading->path, version, FORMAT_VERSION);
     RDP_TRY(rdp_h5_check_links(file, 3, reading->path));
     RDP_TRY(read_group(reading, file, "arrays", read_array_group));
@@ -321,19 +328,26 @@ static int check_trailer(const uint8_t *bytes, size_t size, const char *path, si
     uint64_t length = 0;
     RDP_TRY(rdp_h5_superblock(bytes, size, "checkpoint", path, &length));
     if (size < length || size - length < TRAILER_SIZE)
-        return rdp_fail(RDP_EUSAGE, "%s is truncated, or no checkpoint: it has %zu bytes, its header says %ju and a trailer; use an "
-                        "earlier checkpoint", path, size, (uintmax_t)length);
+        return rdp_fail(
+            RDP_EUSAGE,
+            "%s is truncated, or no checkpoint: it has %zu bytes, its header says %ju and a trailer; use an "
+            "earlier checkpoint",
+            path, size, (uintmax_t)length);
     const uint8_t *trailer = bytes + size - TRAILER_SIZE;
     if (memcmp(trailer, trailer_magic, 8) != 0)
-        return rdp_fail(RDP_EUSAGE, "%s does not end as a checkpoint does: it is damaged or something else; use an earlier "
-                        "checkpoint", path);
+        return rdp_fail(RDP_EUSAGE,
+                        "%s does not end as a checkpoint does: it is damaged or something else; use an earlier "
+                        "checkpoint",
+                        path);
     if (load(trailer + 8, 8) != size - TRAILER_SIZE)
-        return rdp_fail(RDP_EUSAGE, "%s is damaged: it has %zu bytes, its trailer says %ju; use an earlier checkpoint", path, size,
-                        (uintmax_t)load(trailer + 8, 8));
+        return rdp_fail(RDP_EUSAGE, "%s is damaged: it has %zu bytes, its trailer says %ju; use an earlier checkpoint",
+                        path, size, (uintmax_t)load(trailer + 8, 8));
     uint32_t crc = rdp_crc32c(0, bytes, size - 4), recorded = (uint32_t)load(trailer + 20, 4);
     if (crc != recorded)
-        return rdp_fail(RDP_EUSAGE, "%s is damaged: its CRC-32C is %08" PRIx32 ", its trailer says %08" PRIx32
-                        "; use an earlier checkpoint", path, crc, recorded);
+        return rdp_fail(RDP_EUSAGE,
+                        "%s is damaged: its CRC-32C is %08" PRIx32 ", its trailer says %08" PRIx32
+                        "; use an earlier checkpoint",
+                        path, crc, recorded);
     if (load(trailer + 16, 4) != TRAILER_VERSION)
         return rdp_fail(RDP_EUSAGE, "%s was written by a newer resnet-dp (trailer version %ju); use that one", path,
                         (uintmax_t)load(trailer + 16, 4));

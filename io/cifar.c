@@ -1,8 +1,9 @@
 /*
  * CIFAR-10's official binaries into memory; see cifar.h. Called by `prepare`.
  *
- * Whether they lie in a directory or in the archive, the seven files are first read whole, then checked, then turned from
- * planes into pixels. The official files have 10,000 records each; fewer are accepted, so that a reduced set can be used.
+ * Whether they lie in a directory or in the archive, the seven files are first read whole, then checked, then turned
+ * from planes into pixels. The official files have 10,000 records each; fewer are accepted, so that a reduced set can
+ * be used.
  */
 #include "io/cifar.h"
 
@@ -21,8 +22,8 @@
 enum { TRAIN_FILES = 5, FILES = 7, META = 6, CLASSES = 10, PLANE = 1024, RECORD = 1 + 3 * PLANE, RECORDS_MAX = 10000 };
 
 static const char *const file_names[FILES] = {
-    "data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin",
-    "test_batch.bin", "batches.meta.txt",
+    "data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin",
+    "data_batch_5.bin", "test_batch.bin",   "batches.meta.txt",
 };
 static const char *const official_classes[CLASSES] = {
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
@@ -61,10 +62,13 @@ static int find_directory(const char *path, char *directory, size_t size)
     }
     snprintf(file, sizeof file, "%s/data_batch_1", path);
     if (stat(file, &info) == 0)
-        return rdp_fail(RDP_EUSAGE, "%s holds the Python version of CIFAR-10; use the binary version (cifar-10-binary.tar.gz)",
+        return rdp_fail(RDP_EUSAGE,
+                        "%s holds the Python version of CIFAR-10; use the binary version (cifar-10-binary.tar.gz)",
                         path);
-    return rdp_fail(RDP_EUSAGE, "%s holds no data_batch_1.bin, nor does its cifar-10-batches-bin; name the directory of the "
-                    "official binary version of CIFAR-10, or its .tar.gz", path);
+    return rdp_fail(RDP_EUSAGE,
+                    "%s holds no data_batch_1.bin, nor does its cifar-10-batches-bin; name the directory of the "
+                    "official binary version of CIFAR-10, or its .tar.gz",
+                    path);
 }
 
 static int read_directory(const char *path, struct rdp_archive_file *files)
@@ -85,15 +89,19 @@ static int check_files(const char *path, const struct rdp_archive_file *files)
 {
     for (int i = 0; i < META; i++) {
         if (files[i].bytes == NULL)
-            return rdp_fail(RDP_EUSAGE, "%s: %s is missing; all of data_batch_1..5.bin and test_batch.bin are needed", path,
-                            files[i].name);
+            return rdp_fail(RDP_EUSAGE, "%s: %s is missing; all of data_batch_1..5.bin and test_batch.bin are needed",
+                            path, files[i].name);
         if (files[i].size == 0 || files[i].size % RECORD != 0)
-            return rdp_fail(RDP_EUSAGE, "%s: %s has %zu bytes, not a multiple of %d (one label and 32x32x3 pixels); the official "
-                            "file has 30730000: fetch it again", path, files[i].name, files[i].size, RECORD);
+            return rdp_fail(RDP_EUSAGE,
+                            "%s: %s has %zu bytes, not a multiple of %d (one label and 32x32x3 pixels); the official "
+                            "file has 30730000: fetch it again",
+                            path, files[i].name, files[i].size, RECORD);
         for (size_t record = 0; record < files[i].size / RECORD; record++)
             if (files[i].bytes[record * RECORD] >= CLASSES)
-                return rdp_fail(RDP_EUSAGE, "%s: record %zu of %s has the label %d, expected 0 to 9; the file is damaged: fetch it "
-                                "again", path, record, files[i].name, files[i].bytes[record * RECORD]);
+                return rdp_fail(RDP_EUSAGE,
+                                "%s: record %zu of %s has the label %d, expected 0 to 9; the file is damaged: fetch it "
+                                "again",
+                                path, record, files[i].name, files[i].bytes[record * RECORD]);
     }
     return RDP_OK;
 }
@@ -115,14 +123,16 @@ static int take_class_names(struct rdp_dataset_content *content, const char *pat
         size_t length = line > 0 && text[line - 1] == '\r' ? line - 1 : line;
         if (length > 0) {
             if (found == CLASSES || length >= RDP_CLASS_NAME_MAX || memchr(text, '\0', length) != NULL)
-                return rdp_fail(RDP_EUSAGE, "%s: line %d of %s is no class name, expected ten of at most %d bytes; fetch it again",
+                return rdp_fail(RDP_EUSAGE,
+                                "%s: line %d of %s is no class name, expected ten of at most %d bytes; fetch it again",
                                 path, found + 1, meta->name, RDP_CLASS_NAME_MAX - 1);
             snprintf(content->class_names[found++], RDP_CLASS_NAME_MAX, "%.*s", (int)length, text);
         }
         text += line + 1;
     }
     if (found != CLASSES)
-        return rdp_fail(RDP_EUSAGE, "%s: %s has %d class names, expected %d; fetch it again", path, meta->name, found, CLASSES);
+        return rdp_fail(RDP_EUSAGE, "%s: %s has %d class names, expected %d; fetch it again", path, meta->name, found,
+                        CLASSES);
     return RDP_OK;
 }
 
@@ -163,15 +173,17 @@ static int take_files(struct rdp_dataset_content *content, const char *path, str
 {
     struct stat info;
     if (stat(path, &info) != 0)
-        return rdp_fail(RDP_EUSAGE, "cannot open %s: %s; name the directory of the official CIFAR-10 binaries or their .tar.gz",
+        return rdp_fail(RDP_EUSAGE,
+                        "cannot open %s: %s; name the directory of the official CIFAR-10 binaries or their .tar.gz",
                         path, strerror(errno));
     RDP_TRY(S_ISDIR(info.st_mode) ? read_directory(path, files) : rdp_archive_read(path, files, FILES));
     RDP_TRY(check_files(path, files));
     RDP_TRY(take_class_names(content, path, &files[META]));
     RDP_TRY(take_split(content, RDP_SPLIT_TRAIN, files, TRAIN_FILES));
     RDP_TRY(take_split(content, RDP_SPLIT_TEST, files + TRAIN_FILES, 1));
-    snprintf(content->source, sizeof content->source, "CIFAR-10 binaries, %" PRId64 " training and %" PRId64 " test images",
-             content->count[RDP_SPLIT_TRAIN], content->count[RDP_SPLIT_TEST]);
+    snprintf(content->source, sizeof content->source,
+             "CIFAR-10 binaries, %" PRId64 " training and %" PRId64 " test images", content->count[RDP_SPLIT_TRAIN],
+             content->count[RDP_SPLIT_TEST]);
     return RDP_OK;
 }
 

@@ -1,8 +1,10 @@
 /*
  * CRC-32C (Castagnoli polynomial 0x1EDC6F41, reflected 0x82F63B78): RFC 3720 appendix B.4; see durable.h.
  *
- * Two ways to the same number: the processor's own instruction where it has one (SSE4.2, about 8 GB/s), else eight tables
- * ("slicing-by-8", Kounavis and Berry 2005, about 1.5 GB/s). The choice is made at run time, since one binary serves both.
+ * Two ways to the same number: the processor's own instruction where it has one (SSE4.2, about 8 GB/s), else eight
+ * tables
+ * ("slicing-by-8", Kounavis and Berry 2005, about 1.5 GB/s). The choice is made at run time, since one binary serves
+ * both.
  */
 #include "io/durable.h"
 

@@ -1,8 +1,9 @@
 /*
  * Reading the data set file; see dataset.h for the layout and dataset_write.c for the other direction.
  *
- * Open checks the form of everything and reads the attributes; pixels are read when they are asked for, each chunk passing its
- * Fletcher32 checksum. verify() reads all of them and compares the content's CRC-32C with the one that the writer recorded.
+ * Open checks the form of everything and reads the attributes; pixels are read when they are asked for, each chunk
+ * passing its Fletcher32 checksum. verify() reads all of them and compares the content's CRC-32C with the one that the
+ * writer recorded.
  */
 #include "io/dataset.h"
 
@@ -45,7 +46,8 @@ static int check_size(const char *path)
         return rdp_fail(RDP_EUSAGE, "cannot read the data set %s: %m", path);
     RDP_TRY(rdp_h5_superblock(head, (size_t)got, "data set", path, &wanted));
     if (size != wanted)
-        return rdp_fail(RDP_EUSAGE, "%s is %s: it has %" PRIu64 " bytes, its header says %" PRIu64 "; make it again with "
+        return rdp_fail(RDP_EUSAGE,
+                        "%s is %s: it has %" PRIu64 " bytes, its header says %" PRIu64 "; make it again with "
                         "`resnet-dp prepare` or copy it again",
                         path, size < wanted ? "truncated" : "damaged or no data set (a checkpoint?)", size, wanted);
     return RDP_OK;
@@ -67,21 +69,25 @@ static int read_attributes(struct rdp_dataset_info *info, hid_t file, const char
     int32_t version;
     RDP_TRY(rdp_h5_read_text(file, "format", format, sizeof format, path));
     if (strcmp(format, "resnet-dp-checkpoint") == 0)
-        return rdp_fail(RDP_EUSAGE, "%s is a checkpoint without its trailer, so it is truncated; use an earlier one", path);
+        return rdp_fail(RDP_EUSAGE, "%s is a checkpoint without its trailer, so it is truncated; use an earlier one",
+                        path);
     if (strcmp(format, "resnet-dp-dataset") != 0)
-        return rdp_fail(RDP_EUSAGE, "%s has the format \"%s\", expected \"resnet-dp-dataset\"; name a file that `resnet-dp "
-                        "prepare` made", path, format);
+        return rdp_fail(RDP_EUSAGE,
+                        "%s has the format \"%s\", expected \"resnet-dp-dataset\"; name a file that `resnet-dp "
+                        "prepare` made",
+                        path, format);
     RDP_TRY(rdp_h5_read_numbers(file, "format_version", H5T_STD_I32LE, 0, &version, path));
     if (version != 1)
-        return rdp_fail(RDP_EUSAGE, "%s has format version %" PRId32 "; this program reads version 1: use a newer resnet-dp",
-                        path, version);
+        return rdp_fail(RDP_EUSAGE,
+                        "%s has format version %" PRId32 "; this program reads version 1: use a newer resnet-dp", path,
+                        version);
     RDP_TRY(read_class_names(info, file, path));
     RDP_TRY(rdp_h5_read_numbers(file, "mean", H5T_IEEE_F32LE, RDP_IMAGE_CHANNELS, info->mean, path));
     RDP_TRY(rdp_h5_read_numbers(file, "std", H5T_IEEE_F32LE, RDP_IMAGE_CHANNELS, info->std, path));
     for (int c = 0; c < RDP_IMAGE_CHANNELS; c++)
         if (!(info->mean[c] >= 0 && info->mean[c] <= 1 && info->std[c] > 0 && info->std[c] <= 1))
-            return rdp_fail(RDP_EUSAGE, "%s: mean %g and std %g of channel %d are impossible; make the file again", path,
-                            (double)info->mean[c], (double)info->std[c], c);
+            return rdp_fail(RDP_EUSAGE, "%s: mean %g and std %g of channel %d are impossible; make the file again",
+                            path, (double)info->mean[c], (double)info->std[c], c);
     RDP_TRY(rdp_h5_read_text(file, "source", info->source, sizeof info->source, path));
     return rdp_h5_read_numbers(file, "content_crc32c", H5T_STD_U32LE, 0, &info->content_crc32c, path);
 }
@@ -94,17 +100,20 @@ static int open_split(struct rdp_dataset *dataset, int split, uint64_t limit)
     hid_t group;
     RDP_TRY(rdp_h5_open_group(dataset->file, split_names[split], path, &group));
     RDP_TRY_GOTO(status, rdp_h5_check_links(group, 2, path), out);
-    RDP_TRY_GOTO(status, rdp_h5_open_array(group, "images", H5T_STD_U8LE, 4, limit, path, &dataset->images[split], &rank, images),
-                 out);
+    RDP_TRY_GOTO(
+        status,
+        rdp_h5_open_array(group, "images", H5T_STD_U8LE, 4, limit, path, &dataset->images[split], &rank, images), out);
     if (rank != 4 || images[1] != RDP_IMAGE_SIZE || images[2] != RDP_IMAGE_SIZE || images[3] != RDP_IMAGE_CHANNELS) {
-        status = rdp_fail(RDP_EUSAGE, "%s: the %s images are not [N,32,32,3]; make the file again", path, split_names[split]);
+        status = rdp_fail(RDP_EUSAGE, "%s: the %s images are not [N,32,32,3]; make the file again", path,
+                          split_names[split]);
         goto out;
     }
-    RDP_TRY_GOTO(status, rdp_h5_open_array(group, "labels", H5T_STD_U8LE, 1, limit, path, &dataset->labels[split], &rank, labels),
-                 out);
+    RDP_TRY_GOTO(
+        status,
+        rdp_h5_open_array(group, "labels", H5T_STD_U8LE, 1, limit, path, &dataset->labels[split], &rank, labels), out);
     if (labels[0] != images[0])
-        status = rdp_fail(RDP_EUSAGE, "%s: %ju %s images and %ju labels; make the file again", path, (uintmax_t)images[0],
-                          split_names[split], (uintmax_t)labels[0]);
+        status = rdp_fail(RDP_EUSAGE, "%s: %ju %s images and %ju labels; make the file again", path,
+                          (uintmax_t)images[0], split_names[split], (uintmax_t)labels[0]);
     dataset->info.count[split] = (int64_t)images[0];
 out:
     H5Gclose(group);
@@ -132,7 +141,8 @@ int rdp_dataset_open(struct rdp_dataset **dataset, const char *path)
     opened->file = opened->images[0] = opened->images[1] = opened->labels[0] = opened->labels[1] = -1;
     int status;
     if (strlen(path) >= sizeof opened->path) {
-        status = rdp_fail(RDP_EUSAGE, "the path of the data set has more than %zu bytes; use a shorter one", sizeof opened->path);
+        status = rdp_fail(RDP_EUSAGE, "the path of the data set has more than %zu bytes; use a shorter one",
+                          sizeof opened->path);
     } else {
         strcpy(opened->path, path);
         status = open_contents(opened);
@@ -185,7 +195,8 @@ static int check_range(const struct rdp_dataset *dataset, enum rdp_split split, 
 {
     int64_t rows = dataset->info.count[split];
     if (first < 0 || count < 0 || first > rows || count > rows - first)
-        return rdp_fail(RDP_EUSAGE, "%s: %" PRId64 " rows from row %" PRId64 " do not exist, there are %" PRId64 " %s images",
+        return rdp_fail(RDP_EUSAGE,
+                        "%s: %" PRId64 " rows from row %" PRId64 " do not exist, there are %" PRId64 " %s images",
                         dataset->path, count, first, rows, split_names[split]);
     return RDP_OK;
 }
@@ -203,7 +214,8 @@ int rdp_dataset_read(struct rdp_dataset *dataset, enum rdp_split split, int64_t 
     RDP_TRY(read_slab(dataset->labels[split], 1, first, count, labels, dataset->path));
     for (int64_t i = 0; i < count; i++)
         if (labels[i] >= dataset->info.classes)
-            return rdp_fail(RDP_EUSAGE, "%s: %s image %" PRId64 " has the label %d; there are %d classes: make the file again",
+            return rdp_fail(RDP_EUSAGE,
+                            "%s: %s image %" PRId64 " has the label %d; there are %d classes: make the file again",
                             dataset->path, split_names[split], first + i, labels[i], dataset->info.classes);
     return RDP_OK;
 }
@@ -229,7 +241,8 @@ int rdp_dataset_read_rows(struct rdp_dataset *dataset, enum rdp_split split, con
         status = rdp_dataset_read(dataset, split, first, end - first, images ? pixels : NULL, labels ? classes : NULL);
         for (; status == RDP_OK && done < count && rows[done] < end; done++) {
             if (images != NULL)
-                memcpy(images + done * RDP_IMAGE_BYTES, pixels + (rows[done] - first) * RDP_IMAGE_BYTES, RDP_IMAGE_BYTES);
+                memcpy(images + done * RDP_IMAGE_BYTES, pixels + (rows[done] - first) * RDP_IMAGE_BYTES,
+                       RDP_IMAGE_BYTES);
             if (labels != NULL)
                 labels[done] = classes[rows[done] - first];
         }
@@ -239,7 +252,8 @@ int rdp_dataset_read_rows(struct rdp_dataset *dataset, enum rdp_split split, con
 }
 
 /* Continues the CRC over one split, block by block: images first, then labels, as rdp_content_crc32c() does. */
-static int verify_split(struct rdp_dataset *dataset, enum rdp_split split, uint8_t *pixels, uint8_t *labels, uint32_t *crc)
+static int verify_split(struct rdp_dataset *dataset, enum rdp_split split, uint8_t *pixels, uint8_t *labels,
+                        uint32_t *crc)
 {
     int64_t rows = dataset->info.count[split];
     for (int64_t first = 0; first < rows; first += BLOCK_ROWS) {
@@ -270,7 +284,9 @@ int rdp_dataset_verify(struct rdp_dataset *dataset)
     for (int class_index = 0; class_index < dataset->info.classes; class_index++)
         crc = rdp_crc32c(crc, dataset->info.class_names[class_index], RDP_CLASS_NAME_MAX);
     if (crc != dataset->info.content_crc32c)
-        return rdp_fail(RDP_EUSAGE, "%s: the content has CRC-32C %08" PRIx32 ", the file records %08" PRIx32
-                        "; it was changed after it was made: make it again", dataset->path, crc, dataset->info.content_crc32c);
+        return rdp_fail(RDP_EUSAGE,
+                        "%s: the content has CRC-32C %08" PRIx32 ", the file records %08" PRIx32
+                        "; it was changed after it was made: make it again",
+                        dataset->path, crc, dataset->info.content_crc32c);
     return RDP_OK;
 }

@@ -1,11 +1,12 @@
 /*
- * The data set file: CIFAR-10 in HDF5. Layout, as the attributes `format` = "resnet-dp-dataset", `format_version` = 1 say:
- *   /train/images u8 [N,32,32,3]   /train/labels u8 [N]   /test/images u8 [M,32,32,3]   /test/labels u8 [M]
- * chunks of 256 images, Fletcher32, no compression; attributes classes (i32), class_names (fixed-length strings), mean and std (f32 [3], of
- * the training pixels scaled to 0..1), source, creator, content_crc32c (u32). HDF5's checksums cover every chunk and, with the
- * 1.10 format, the metadata.
+ * The data set file: CIFAR-10 in HDF5. Layout, as the attributes `format` = "resnet-dp-dataset", `format_version` = 1
+ * say: /train/images u8 [N,32,32,3]   /train/labels u8 [N]   /test/images u8 [M,32,32,3]   /test/labels u8 [M] chunks
+ * of 256 images, Fletcher32, no compression; attributes classes (i32), class_names (fixed-length strings), mean and std
+ * (f32 [3], of the training pixels scaled to 0..1), source, creator, content_crc32c (u32). HDF5's checksums cover every
+ * chunk and, with the 1.10 format, the metadata.
  *
- * Nothing in a file is believed before it is checked: names, types, ranks, sizes and filters come first, allocation after.
+ * Nothing in a file is believed before it is checked: names, types, ranks, sizes and filters come first, allocation
+ * after.
  */
 #ifndef RDP_IO_DATASET_H
 #define RDP_IO_DATASET_H
@@ -34,7 +35,8 @@ struct rdp_dataset_info {
 
 struct rdp_dataset; /* an open file; owned by the caller of open */
 
-/* Opens read-only (no file locking) and checks the structure. RDP_EUSAGE: missing, not HDF5, not this format, damaged. */
+/* Opens read-only (no file locking) and checks the structure. RDP_EUSAGE: missing, not HDF5, not this format, damaged.
+ */
 int rdp_dataset_open(struct rdp_dataset **dataset, const char *path);
 void rdp_dataset_close(struct rdp_dataset *dataset);
 const struct rdp_dataset_info *rdp_dataset_info(const struct rdp_dataset *dataset);
@@ -57,10 +59,11 @@ struct rdp_dataset_content {
     char class_names[RDP_CLASSES_MAX][RDP_CLASS_NAME_MAX];
     char source[256];
 };
-/* CRC-32C of the training images, their labels, the test images, their labels and the class names (RDP_CLASS_NAME_MAX bytes
- * each), in that order: two files of the same content have the same. */
+/* CRC-32C of the training images, their labels, the test images, their labels and the class names (RDP_CLASS_NAME_MAX
+ * bytes each), in that order: two files of the same content have the same. */
 uint32_t rdp_content_crc32c(const struct rdp_dataset_content *content);
-/* Writes the file durably and atomically (durable.h): the old file at `path`, if any, stays until the new one is whole. */
+/* Writes the file durably and atomically (durable.h): the old file at `path`, if any, stays until the new one is whole.
+ */
 int rdp_dataset_write(const char *path, const struct rdp_dataset_content *content);
 
 #endif

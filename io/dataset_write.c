@@ -1,6 +1,6 @@
 /*
- * Writing the data set file: built in memory by HDF5, then written durably by us, because HDF5 itself may report success on a full
- * disk. Called by `prepare` and by tests.
+ * Writing the data set file: built in memory by HDF5, then written durably by us, because HDF5 itself may report
+ * success on a full disk. Called by `prepare` and by tests.
  */
 #include <inttypes.h>
 #include <math.h>
@@ -38,11 +38,12 @@ uint32_t rdp_content_crc32c(const struct rdp_dataset_content *content)
 static int check_content(const struct rdp_dataset_content *content, const char *path)
 {
     if (content->classes < 1 || content->classes > RDP_CLASSES_MAX)
-        return rdp_fail(RDP_EUSAGE, "%s: cannot write a data set of %d classes; 1 to %d are possible", path, content->classes,
-                        RDP_CLASSES_MAX);
+        return rdp_fail(RDP_EUSAGE, "%s: cannot write a data set of %d classes; 1 to %d are possible", path,
+                        content->classes, RDP_CLASSES_MAX);
     for (int split = 0; split < 2; split++) {
         if (content->count[split] < 1)
-            return rdp_fail(RDP_EUSAGE, "%s: cannot write a data set without %s images", path, split ? "test" : "training");
+            return rdp_fail(RDP_EUSAGE, "%s: cannot write a data set without %s images", path,
+                            split ? "test" : "training");
         for (int64_t i = 0; i < content->count[split]; i++)
             if (content->labels[split][i] >= content->classes)
                 return rdp_fail(RDP_EUSAGE, "%s: %s image %" PRId64 " has the label %d; there are %d classes", path,
@@ -66,8 +67,10 @@ static int measure(const struct rdp_dataset_content *content, const char *path, 
         double average = (double)sum[c] / (double)pixels;
         double variance = (double)squares[c] / (double)pixels - average * average;
         if (!(variance > 1e-9))
-            return rdp_fail(RDP_EUSAGE, "%s: all training pixels of channel %d are equal, so they cannot be scaled to unit "
-                            "variance; use real pictures", path, c);
+            return rdp_fail(RDP_EUSAGE,
+                            "%s: all training pixels of channel %d are equal, so they cannot be scaled to unit "
+                            "variance; use real pictures",
+                            path, c);
         mean[c] = (float)(average / 255);
         std[c] = (float)(sqrt(variance) / 255);
     }

@@ -1,10 +1,11 @@
 /*
  * Durable writing; see durable.h.
  *
- * The protocol (as Redis and SQLite do it): everything goes to `.<name>.tmp.<pid>` beside the target; only when all of it
- * has reached the disk (fsync) does rename() put it in the old file's place, in one step; then the directory itself is
- * synchronised, or a power cut could undo the rename. At every instant the path holds the whole old or the whole new file.
- * What a killed process leaves behind is a temporary file whose name tells whose it was (rdp_checkpoint_prune removes it).
+ * The protocol (as Redis and SQLite do it): everything goes to `.<name>.tmp.<pid>` beside the target; only when all of
+ * it has reached the disk (fsync) does rename() put it in the old file's place, in one step; then the directory itself
+ * is synchronised, or a power cut could undo the rename. At every instant the path holds the whole old or the whole new
+ * file. What a killed process leaves behind is a temporary file whose name tells whose it was (rdp_checkpoint_prune
+ * removes it).
  */
 #include "io/durable.h"
 
@@ -42,7 +43,8 @@ static int split_path(const char *path, char *directory, size_t size, const char
 static int fail_step(const char *step, const char *path)
 {
     int reason = errno;
-    const char *hint = reason == ENOSPC || reason == EDQUOT || reason == EFBIG ? "; free some space or raise the limit" : "";
+    const char *hint =
+        reason == ENOSPC || reason == EDQUOT || reason == EFBIG ? "; free some space or raise the limit" : "";
     return rdp_fail(RDP_EIO, "cannot write %s: %s failed: %s%s; an earlier file of that name is untouched", path, step,
                     strerror(reason), hint);
 }
@@ -87,7 +89,8 @@ static int sync_directory(const char *directory, const char *path)
     int file = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (file < 0)
         return fail_step("opening its directory", path);
-    /* Some network file systems cannot synchronise a directory and say EINVAL; there the rename is durable by itself. */
+    /* Some network file systems cannot synchronise a directory and say EINVAL; there the rename is durable by itself.
+     */
     int status = fsync(file) != 0 && errno != EINVAL ? RDP_EIO : RDP_OK;
     if (status != RDP_OK)
         rdp_fail(RDP_EIO, "%s is in place, but fsync of its directory failed: %s; a power cut could undo it", path,
@@ -125,7 +128,8 @@ int rdp_make_directory(const char *path)
         part[i] = '\0';
         if (mkdir(part, 0777) == 0)
             continue;
-        /* Read-only parents answer EROFS or EACCES although they exist: what counts is whether the directory is there. */
+        /* Read-only parents answer EROFS or EACCES although they exist: what counts is whether the directory is there.
+         */
         int reason = errno;
         struct stat info;
         if (stat(part, &info) != 0)

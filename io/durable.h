@@ -1,12 +1,13 @@
-/* Writing files so that they are whole or absent: temp in the same directory, write, fsync, rename, fsync the directory. */
+/* Writing files so that they are whole or absent: temp in the same directory, write, fsync, rename, fsync the
+ * directory. */
 #ifndef RDP_IO_DURABLE_H
 #define RDP_IO_DURABLE_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-/* Replaces `path` by `pieces` concatenated. RDP_EIO names the step, the path and the reason; the temp file is removed and the
- * old file is untouched. */
+/* Replaces `path` by `pieces` concatenated. RDP_EIO names the step, the path and the reason; the temp file is removed
+ * and the old file is untouched. */
 struct rdp_bytes {
     const void *data;
     size_t size;

@@ -101,8 +101,8 @@ static herr_t unshare_image(void *data)
 
 int rdp_h5_create(struct rdp_h5_image *image, size_t growth, const char *path, hid_t *file)
 {
-    H5FD_file_image_callbacks_t callbacks = {build_malloc, NULL, build_realloc, build_free,
-                                             share_image, unshare_image, image};
+    H5FD_file_image_callbacks_t callbacks = {build_malloc, NULL,          build_realloc, build_free,
+                                             share_image,  unshare_image, image};
     int status = RDP_OK;
     herr_t done;
     rdp_h5_setup();
@@ -130,7 +130,8 @@ int rdp_h5_finish(struct rdp_h5_image *image, const char *path, hid_t file)
     if (H5Fclose(file) < 0)
         return rdp_h5_fail(RDP_EIO, "H5Fclose", path);
     if (image->bytes == NULL)
-        return rdp_fail(RDP_EINTERNAL, "%s: HDF5 closed the file in memory and kept its bytes: an object is still open", path);
+        return rdp_fail(RDP_EINTERNAL, "%s: HDF5 closed the file in memory and kept its bytes: an object is still open",
+                        path);
     /* The block is padded to whole growth steps; the superblock knows where the file ends. */
     RDP_TRY(rdp_h5_superblock(image->bytes, RDP_H5_SUPERBLOCK_SIZE, "file in memory", path, &size));
     image->size = (size_t)size;
@@ -143,7 +144,7 @@ int rdp_h5_open_image(const struct rdp_h5_image *image, const char *path, hid_t 
         const struct rdp_h5_image *constant;
         void *plain;
     } shared = {image};
-    H5FD_file_image_callbacks_t callbacks = {read_malloc, read_memcpy, read_realloc, read_free,
+    H5FD_file_image_callbacks_t callbacks = {read_malloc, read_memcpy,   read_realloc, read_free,
                                              share_image, unshare_image, shared.plain};
     int status = RDP_OK;
     herr_t done;
@@ -174,8 +175,9 @@ out:
     return status;
 }
 
-/* HDF5 File Format Specification 3.0, II.A.2: signature, version 2 or 3, sizes of offsets and lengths (8 and 8 here), flags,
- * then the addresses of the base, the extension, the end of the file and the root, then a checksum that H5Fopen verifies. */
+/* HDF5 File Format Specification 3.0, II.A.2: signature, version 2 or 3, sizes of offsets and lengths (8 and 8 here),
+ * flags, then the addresses of the base, the extension, the end of the file and the root, then a checksum that H5Fopen
+ * verifies. */
 int rdp_h5_superblock(const uint8_t *bytes, size_t size, const char *what, const char *path, uint64_t *file_size)
 {
     static const uint8_t signature[8] = {0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n'};
@@ -183,13 +185,17 @@ int rdp_h5_superblock(const uint8_t *bytes, size_t size, const char *what, const
     if (size == 0)
         return rdp_fail(RDP_EUSAGE, "%s is empty, not a %s; make or copy it again", path, what);
     if (memcmp(bytes, signature, compared) != 0)
-        return rdp_fail(RDP_EUSAGE, "%s is not a %s: it does not begin as an HDF5 file does; name a file that `resnet-dp` made",
+        return rdp_fail(RDP_EUSAGE,
+                        "%s is not a %s: it does not begin as an HDF5 file does; name a file that `resnet-dp` made",
                         path, what);
     if (size < RDP_H5_SUPERBLOCK_SIZE)
-        return rdp_fail(RDP_EUSAGE, "%s is truncated: it ends after %zu bytes; make or copy the %s again", path, size, what);
+        return rdp_fail(RDP_EUSAGE, "%s is truncated: it ends after %zu bytes; make or copy the %s again", path, size,
+                        what);
     if (bytes[8] != 3 || bytes[9] != 8 || bytes[10] != 8)
-        return rdp_fail(RDP_EUSAGE, "%s is not a %s of this program: its HDF5 superblock has version %d, expected 3; "
-                        "name a file that `resnet-dp` made", path, what, bytes[8]);
+        return rdp_fail(RDP_EUSAGE,
+                        "%s is not a %s of this program: its HDF5 superblock has version %d, expected 3; "
+                        "name a file that `resnet-dp` made",
+                        path, what, bytes[8]);
     *file_size = 0;
     for (int i = 7; i >= 0; i--)
         *file_size = *file_size << 8 | bytes[28 + i];
@@ -299,8 +305,8 @@ out:
 
 static int fail_form(const char *path, const char *name, const char *wrong)
 {
-    return rdp_fail(RDP_EUSAGE, "%s: \"%s\" %s; the file is damaged or not of this program: make or copy it again", path, name,
-                    wrong);
+    return rdp_fail(RDP_EUSAGE, "%s: \"%s\" %s; the file is damaged or not of this program: make or copy it again",
+                    path, name, wrong);
 }
 
 int rdp_h5_open_group(hid_t parent, const char *name, const char *path, hid_t *group)
@@ -333,7 +339,8 @@ int rdp_h5_check_links(hid_t group, size_t count, const char *path)
     if (H5Literate(group, H5_INDEX_NAME, H5_ITER_NATIVE, NULL, count_link, &links) < 0)
         return rdp_h5_fail(RDP_EUSAGE, "H5Literate", path);
     if (links.other > 0)
-        return rdp_fail(RDP_EUSAGE, "%s holds soft or external links, which are not followed; make the file again", path);
+        return rdp_fail(RDP_EUSAGE, "%s holds soft or external links, which are not followed; make the file again",
+                        path);
     if (links.hard != count)
         return rdp_fail(RDP_EUSAGE, "%s: a group holds %zu objects where %zu are expected; make the file again", path,
                         links.hard, count);
@@ -415,8 +422,8 @@ static int check_storage(hid_t array, int rank, const hsize_t *dims, size_t elem
         status = fail_form(path, name, "is not stored in chunks");
     else if (H5Pget_external_count(creation) != 0)
         status = fail_form(path, name, "points to data outside the file");
-    else if (H5Pget_nfilters(creation) != 1 || H5Pget_filter2(creation, 0, &flags, &parameters, NULL, 0, NULL,
-                                                               &filter_info) != H5Z_FILTER_FLETCHER32)
+    else if (H5Pget_nfilters(creation) != 1 ||
+             H5Pget_filter2(creation, 0, &flags, &parameters, NULL, 0, NULL, &filter_info) != H5Z_FILTER_FLETCHER32)
         status = fail_form(path, name, "has other filters than the Fletcher32 checksum");
     H5Pclose(creation);
     if (status != RDP_OK)

@@ -1,6 +1,6 @@
 /*
- * Reading and writing pictures; see image.h. Which format a file has is told by its first bytes. Both decoders work on the file's
- * bytes in memory. image_jpeg.c holds the JPEG half, image_resize.c the resampling.
+ * Reading and writing pictures; see image.h. Which format a file has is told by its first bytes. Both decoders work on
+ * the file's bytes in memory. image_jpeg.c holds the JPEG half, image_resize.c the resampling.
  */
 #include "io/image.h"
 
@@ -27,8 +27,8 @@ int rdp_image_allocate(struct rdp_image *image, uint32_t width, uint32_t height,
 {
     void *pixels;
     if (width < 1 || height < 1 || width > RDP_IMAGE_EXTENT_MAX || height > RDP_IMAGE_EXTENT_MAX)
-        return rdp_fail(RDP_EUSAGE, "%s has %ju x %ju pixels; 1 to %d in each direction are possible: scale it down", path,
-                        (uintmax_t)width, (uintmax_t)height, RDP_IMAGE_EXTENT_MAX);
+        return rdp_fail(RDP_EUSAGE, "%s has %ju x %ju pixels; 1 to %d in each direction are possible: scale it down",
+                        path, (uintmax_t)width, (uintmax_t)height, RDP_IMAGE_EXTENT_MAX);
     RDP_TRY(rdp_calloc(&pixels, (size_t)width * height, 3, "a picture"));
     *image = (struct rdp_image){(int)width, (int)height, pixels};
     return RDP_OK;
@@ -39,8 +39,8 @@ static uint32_t load_big_endian(const uint8_t *bytes)
     return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3];
 }
 
-/* Walks the chunks (length, type, data, CRC-32 of type and data) to IEND. libpng stops at the last row and would not notice what
- * is missing or damaged behind it. PNG specification, 5.3. */
+/* Walks the chunks (length, type, data, CRC-32 of type and data) to IEND. libpng stops at the last row and would not
+ * notice what is missing or damaged behind it. PNG specification, 5.3. */
 static int check_png_chunks(const uint8_t *bytes, size_t size, const char *path)
 {
     for (size_t at = 8; size - at >= 12;) {
@@ -48,8 +48,8 @@ static int check_png_chunks(const uint8_t *bytes, size_t size, const char *path)
         if (length > size - at - 12)
             break;
         if (crc32(0, bytes + at + 4, (uInt)(length + 4)) != load_big_endian(bytes + at + 8 + length))
-            return rdp_fail(RDP_EUSAGE, "%s is damaged: the CRC of its %.4s chunk does not hold; get the picture again", path,
-                            (const char *)bytes + at + 4);
+            return rdp_fail(RDP_EUSAGE, "%s is damaged: the CRC of its %.4s chunk does not hold; get the picture again",
+                            path, (const char *)bytes + at + 4);
         if (memcmp(bytes + at + 4, "IEND", 4) == 0)
             return RDP_OK;
         at += length + 12;
@@ -102,8 +102,10 @@ int rdp_image_write_png(const char *path, const struct rdp_image *image)
 {
     png_image png = {.version = PNG_IMAGE_VERSION, .format = PNG_FORMAT_RGB};
     void *bytes;
-    if (image->width < 1 || image->height < 1 || image->width > RDP_IMAGE_EXTENT_MAX || image->height > RDP_IMAGE_EXTENT_MAX)
-        return rdp_fail(RDP_EINTERNAL, "%s: a picture of %d x %d pixels cannot be written", path, image->width, image->height);
+    if (image->width < 1 || image->height < 1 || image->width > RDP_IMAGE_EXTENT_MAX ||
+        image->height > RDP_IMAGE_EXTENT_MAX)
+        return rdp_fail(RDP_EINTERNAL, "%s: a picture of %d x %d pixels cannot be written", path, image->width,
+                        image->height);
     png.width = (png_uint_32)image->width;
     png.height = (png_uint_32)image->height;
     png_alloc_size_t size = PNG_IMAGE_PNG_SIZE_MAX(png);

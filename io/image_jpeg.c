@@ -1,13 +1,16 @@
 /*
- * JPEG through libjpeg; see image.h. libjpeg leaves a failed call by longjmp, so everything that must survive one is in `struct
- * decoder`. It fills missing data with grey and only warns; here such a warning is a failure, for the picture is not what it was.
+ * JPEG through libjpeg; see image.h. libjpeg leaves a failed call by longjmp, so everything that must survive one is in
+ * `struct decoder`. It fills missing data with grey and only warns; here such a warning is a failure, for the picture
+ * is not what it was.
  */
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <jpeglib.h>
-#include <jerror.h>
+
+#include <jpeglib.h> /* expects stdio.h before it */
+
+#include <jerror.h> /* expects jpeglib.h before it */
 
 #include "base/status.h"
 #include "io/image_decode.h"
@@ -63,7 +66,8 @@ int rdp_jpeg_decode(struct rdp_image *image, const uint8_t *bytes, size_t size, 
     if (setjmp(decoder.failed) == 0)
         status = decode(&decoder, image, bytes, size, path);
     else
-        status = rdp_fail(RDP_EUSAGE, "%s is a damaged or unreadable JPEG: %s; get the picture again", path, decoder.message);
+        status = rdp_fail(RDP_EUSAGE, "%s is a damaged or unreadable JPEG: %s; get the picture again", path,
+                          decoder.message);
     jpeg_destroy_decompress(&decoder.jpeg);
     return status;
 }

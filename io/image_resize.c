@@ -1,7 +1,7 @@
 /*
- * Resampling; see image.h. Each direction by itself: an output pixel is a weighted sum of a run of input pixels. When an axis
- * shrinks, the weights are how much of each input pixel the output pixel covers; when it grows, they are those of linear
- * interpolation between pixel centres (as OpenCV's INTER_AREA and INTER_LINEAR).
+ * Resampling; see image.h. Each direction by itself: an output pixel is a weighted sum of a run of input pixels. When
+ * an axis shrinks, the weights are how much of each input pixel the output pixel covers; when it grows, they are those
+ * of linear interpolation between pixel centres (as OpenCV's INTER_AREA and INTER_LINEAR).
  */
 #include <math.h>
 #include <stdlib.h>
@@ -74,8 +74,8 @@ static int make_axis(struct axis *axis, int from, int to)
 }
 
 /* One output row from the input: first down the columns of the run, then along the row. */
-static void resize_row(const struct rdp_image *image, const struct axis *across, const struct axis *down, int width, int y,
-                       float *column_sums, uint8_t *row)
+static void resize_row(const struct rdp_image *image, const struct axis *across, const struct axis *down, int width,
+                       int y, float *column_sums, uint8_t *row)
 {
     for (int x = 0; x < image->width * 3; x++) {
         float sum = 0;

@@ -1,17 +1,19 @@
 /*
- * The synthetic data set; see cifar.h. For machines without a network and for tests that must learn something in a minute.
+ * The synthetic data set; see cifar.h. For machines without a network and for tests that must learn something in a
+ * minute.
  *
- * Ten classes: five patterns (horizontal, vertical and diagonal stripes, checks, rings), each fine or coarse. Everything else is
- * chance: phase or centre, exact frequency, a slight tilt, two colours, a brightness ramp, noise. Phase and the order of the
- * colours are uniform, so every class has the same mean image, uniform grey, and no linear function of the pixels tells the classes
- * apart; orientation and scale do, which a convolution sees at once. A horizontal flip or a shifted crop keeps the class.
+ * Ten classes: five patterns (horizontal, vertical and diagonal stripes, checks, rings), each fine or coarse.
+ * Everything else is chance: phase or centre, exact frequency, a slight tilt, two colours, a brightness ramp, noise.
+ * Phase and the order of the colours are uniform, so every class has the same mean image, uniform grey, and no linear
+ * function of the pixels tells the classes apart; orientation and scale do, which a convolution sees at once. A
+ * horizontal flip or a shifted crop keeps the class.
  *
- * All arithmetic is on integers: the set is the same bytes with every compiler, library and processor. An angle or phase is a
- * uint32_t whose range is one turn. Image i depends on (seed, split, i) alone: its random numbers are a Philox stream of its own
- * (Salmon et al. 2011).
+ * All arithmetic is on integers: the set is the same bytes with every compiler, library and processor. An angle or
+ * phase is a uint32_t whose range is one turn. Image i depends on (seed, split, i) alone: its random numbers are a
+ * Philox stream of its own (Salmon et al. 2011).
  */
-#include <Random123/philox.h>
 #include <inttypes.h>
+#include <Random123/philox.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +26,7 @@ enum { CLASSES = 10, CENTRE = RDP_IMAGE_SIZE / 2, COUNT_MAX = 10000000 };
 
 static const char *const class_names[CLASSES] = {
     "horizontal-fine", "horizontal-coarse", "vertical-fine", "vertical-coarse", "diagonal-fine",
-    "diagonal-coarse", "checks-fine", "checks-coarse", "rings-fine", "rings-coarse",
+    "diagonal-coarse", "checks-fine",       "checks-coarse", "rings-fine",      "rings-coarse",
 };
 
 /* The random numbers of one image. */
@@ -79,8 +81,8 @@ struct pattern {
 
 static struct pattern draw_pattern(struct stream *stream, int label)
 {
-    /* Cycles per pixel in units of 1/1024: fine 0.18 to 0.26 (periods of 4 to 6 pixels), coarse 0.07 to 0.13 (8 to 14). Wide
-     * ranges, because a linear function can match one frequency and phase. */
+    /* Cycles per pixel in units of 1/1024: fine 0.18 to 0.26 (periods of 4 to 6 pixels), coarse 0.07 to 0.13 (8 to 14).
+     * Wide ranges, because a linear function can match one frequency and phase. */
     int32_t low = label % 2 == 0 ? 184 : 72, high = label % 2 == 0 ? 266 : 133;
     struct pattern pattern = {.kind = label / 2};
     for (int i = 0; i < 2; i++) {
@@ -130,11 +132,13 @@ static void draw_image(uint8_t *image, uint64_t seed, int split, int64_t index, 
     int32_t middle[RDP_IMAGE_CHANNELS], amplitude[RDP_IMAGE_CHANNELS];
     int strongest = between(&stream, 0, RDP_IMAGE_CHANNELS - 1);
     for (int c = 0; c < RDP_IMAGE_CHANNELS; c++) {
-        int32_t size = between(&stream, c == strongest ? 22 : 0, 48); /* one channel at least shows the pattern clearly */
+        int32_t size =
+            between(&stream, c == strongest ? 22 : 0, 48); /* one channel at least shows the pattern clearly */
         middle[c] = between(&stream, 80, 175);
         amplitude[c] = next(&stream) & 1 ? size : -size;
     }
-    int32_t ramp_x = between(&stream, -256, 256), ramp_y = between(&stream, -256, 256); /* up to 1 grey level per pixel */
+    int32_t ramp_x = between(&stream, -256, 256),
+            ramp_y = between(&stream, -256, 256); /* up to 1 grey level per pixel */
     for (int y = 0; y < RDP_IMAGE_SIZE; y++)
         for (int x = 0; x < RDP_IMAGE_SIZE; x++) {
             int32_t value = pattern_at(&pattern, y, x);
@@ -142,7 +146,8 @@ static void draw_image(uint8_t *image, uint64_t seed, int split, int64_t index, 
             for (int c = 0; c < RDP_IMAGE_CHANNELS; c++) {
                 uint32_t bytes = next(&stream);
                 /* Four uniform bytes: nearly normal, standard deviation 148; a sixth of it is 25 grey levels. */
-                int32_t noise = (int32_t)((bytes & 255) + (bytes >> 8 & 255) + (bytes >> 16 & 255) + (bytes >> 24)) - 510;
+                int32_t noise =
+                    (int32_t)((bytes & 255) + (bytes >> 8 & 255) + (bytes >> 16 & 255) + (bytes >> 24)) - 510;
                 int32_t level = middle[c] + amplitude[c] * value / 4096 + ramp + noise / 6;
                 *image++ = (uint8_t)(level < 0 ? 0 : level > 255 ? 255 : level);
             }
@@ -168,8 +173,11 @@ int rdp_synthetic_make(struct rdp_dataset_content *content, int64_t train, int64
 {
     memset(content, 0, sizeof *content);
     if (train < 1 || test < 1 || train > COUNT_MAX || test > COUNT_MAX)
-        return rdp_fail(RDP_EUSAGE, "a synthetic set of %" PRId64 " training and %" PRId64 " test images is not possible; both must "
-                        "be 1 to %d", train, test, COUNT_MAX);
+        return rdp_fail(RDP_EUSAGE,
+                        "a synthetic set of %" PRId64 " training and %" PRId64
+                        " test images is not possible; both must "
+                        "be 1 to %d",
+                        train, test, COUNT_MAX);
     content->classes = CLASSES;
     for (int i = 0; i < CLASSES; i++)
         snprintf(content->class_names[i], RDP_CLASS_NAME_MAX, "%s", class_names[i]);

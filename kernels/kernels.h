@@ -93,7 +93,8 @@ struct rdp_sgd {
 };
 
 struct rdp_device_ops {
-    const char *name; /* "cpu", "cuda" */
+    const char *name;  /* "cpu", "cuda" */
+    bool host_memory;  /* device memory is host memory: pointers of either kind may be used for the other */
     void (*close)(struct rdp_device *device);
 
     /* Memory: zeroed; `what` names it in errors. copies are blocking; `synchronize` waits for all that was started. */
@@ -101,6 +102,7 @@ struct rdp_device_ops {
     void (*free)(struct rdp_device *device, void *pointer);
     int (*upload)(struct rdp_device *device, void *to, const void *host_from, size_t bytes);
     int (*download)(struct rdp_device *device, void *host_to, const void *from, size_t bytes);
+    int (*zero)(struct rdp_device *device, void *pointer, size_t bytes);
     int (*synchronize)(struct rdp_device *device);
 
     /* Bytes of one image's activations of this shape; `is_image`: as the augment operation writes it. */

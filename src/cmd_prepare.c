@@ -1,8 +1,8 @@
 /*
  * `resnet-dp prepare`: CIFAR-10's official binaries, or a synthetic set, to the data set file.
  *
- * Running it again changes nothing: a file that is whole and holds the same content is left alone. Anything else at that path is
- * replaced, in one step, and that is said. What was written is opened again and verified to the last byte.
+ * Running it again changes nothing: a file that is whole and holds the same content is left alone. Anything else at
+ * that path is replaced, in one step, and that is said. What was written is opened again and verified to the last byte.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -27,7 +27,8 @@ static int make_content(struct rdp_dataset_content *content, const struct rdp_op
         return rdp_synthetic_make(content, options->synthetic_train, options->synthetic_test, (uint64_t)options->seed);
     if (options->from[0] != '\0')
         return rdp_cifar_read(content, options->from);
-    return rdp_fail(RDP_EUSAGE, "prepare needs --from DIR (the official CIFAR-10 binaries, or cifar-10-binary.tar.gz) or "
+    return rdp_fail(RDP_EUSAGE,
+                    "prepare needs --from DIR (the official CIFAR-10 binaries, or cifar-10-binary.tar.gz) or "
                     "--synthetic");
 }
 
@@ -35,7 +36,8 @@ static bool is_same(const struct rdp_dataset_info *info, const struct rdp_datase
 {
     return strcmp(info->source, content->source) == 0 && info->classes == content->classes &&
            info->count[RDP_SPLIT_TRAIN] == content->count[RDP_SPLIT_TRAIN] &&
-           info->count[RDP_SPLIT_TEST] == content->count[RDP_SPLIT_TEST] && info->content_crc32c == rdp_content_crc32c(content);
+           info->count[RDP_SPLIT_TEST] == content->count[RDP_SPLIT_TEST] &&
+           info->content_crc32c == rdp_content_crc32c(content);
 }
 
 /* Looks at what lies at `path`: *keep is true if it is whole and the same. Only a regular file may be replaced. */

@@ -42,7 +42,8 @@ int rdp_dataset_print(struct rdp_dataset *dataset, const char *path)
     rdp_say("%-20s %10s %10s\n\n", "all", rdp_format_thousands(train, sizeof train, info->count[RDP_SPLIT_TRAIN]),
             rdp_format_thousands(test, sizeof test, info->count[RDP_SPLIT_TEST]));
     rdp_say("%-20s %10s %10s %10s\n", "of pixels 0 to 1", "red", "green", "blue");
-    rdp_say("%-20s %10.6f %10.6f %10.6f\n", "mean", (double)info->mean[0], (double)info->mean[1], (double)info->mean[2]);
+    rdp_say("%-20s %10.6f %10.6f %10.6f\n", "mean", (double)info->mean[0], (double)info->mean[1],
+            (double)info->mean[2]);
     rdp_say("%-20s %10.6f %10.6f %10.6f\n\n", "standard deviation", (double)info->std[0], (double)info->std[1],
             (double)info->std[2]);
     rdp_say("Size: %s bytes. Content CRC-32C: %08" PRIx32 "\n", rdp_format_thousands(size, sizeof size, file.st_size),

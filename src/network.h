@@ -23,7 +23,13 @@ struct rdp_comm;
 struct rdp_network;
 
 /* What a step reports besides gradients; lies behind the gradients so that the last bucket carries it. */
-enum { RDP_TOTAL_LOSS, RDP_TOTAL_CORRECT, RDP_TOTAL_STOP, RDP_TOTALS = 16 };
+enum {
+    RDP_TOTAL_LOSS,    /* sum over the samples */
+    RDP_TOTAL_CORRECT, /* number of right predictions */
+    RDP_TOTAL_STOP,    /* ranks that were told to stop */
+    RDP_TOTAL_SAVE,    /* rank 0's clock says that a checkpoint is due */
+    RDP_TOTALS = 16
+};
 
 struct rdp_network_config {
     int batch;               /* images of one pass on this rank */

@@ -8,9 +8,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include <cmocka.h> /* expects setjmp.h and the others before it */
 
 #include "base/status.h"
 

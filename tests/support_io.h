@@ -1,4 +1,5 @@
-/* What the tests of io/ share: a fresh directory, files as bytes, damage done to them. Failures end the test (cmocka). */
+/* What the tests of io/ share: a fresh directory, files as bytes, damage done to them. Failures end the test (cmocka).
+ */
 #ifndef RDP_TEST_SUPPORT_IO_H
 #define RDP_TEST_SUPPORT_IO_H
 
@@ -17,7 +18,8 @@ void rdp_test_write(const char *path, const void *bytes, size_t size);
 void rdp_test_flip(const char *path, size_t at, int bit);
 /* Reproducible numbers for choosing positions (xorshift); the state must not be 0. */
 uint32_t rdp_test_random(uint32_t *state);
-/* `status` must be RDP_EUSAGE (or the given code) and a message must wait that contains `words` (NULL: any); forgets it. */
+/* `status` must be RDP_EUSAGE (or the given code) and a message must wait that contains `words` (NULL: any); forgets
+ * it. */
 void rdp_test_expect(int status, int expected, const char *words);
 
 #endif

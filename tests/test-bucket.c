@@ -1,4 +1,5 @@
-/* Gradient buckets: their limits, the order in which they start, and that overlap changes neither bits nor completeness. */
+/* Gradient buckets: their limits, the order in which they start, and that overlap changes neither bits nor
+ * completeness. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -38,7 +39,8 @@ static void test_ranges(void **unused)
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
         struct rdp_buckets *buckets;
         size_t expected_begin = 0;
-        assert_int_equal(rdp_buckets_create(&buckets, comm, gradients, COUNT, boundaries, BOUNDARIES, sizes[s], true), RDP_OK);
+        assert_int_equal(rdp_buckets_create(&buckets, comm, gradients, COUNT, boundaries, BOUNDARIES, sizes[s], true),
+                         RDP_OK);
         size_t count = rdp_buckets_count(buckets);
         for (size_t i = 0; i < count; i++) {
             size_t begin, end;
@@ -69,13 +71,14 @@ static void fill(float *gradients, size_t begin, size_t end)
     }
 }
 
-/* A backward pass: gradients appear piece by piece, each announced. Before its announcement a piece holds rubbish, which
- * the sum would show if a bucket started early. */
+/* A backward pass: gradients appear piece by piece, each announced. Before its announcement a piece holds rubbish,
+ * which the sum would show if a bucket started early. */
 static void run_step(float *gradients, size_t bucket_bytes, bool overlap, double *exposed)
 {
     struct rdp_buckets *buckets;
 
-    assert_int_equal(rdp_buckets_create(&buckets, comm, gradients, COUNT, boundaries, BOUNDARIES, bucket_bytes, overlap), RDP_OK);
+    assert_int_equal(
+        rdp_buckets_create(&buckets, comm, gradients, COUNT, boundaries, BOUNDARIES, bucket_bytes, overlap), RDP_OK);
     for (int step = 0; step < 3; step++) {
         memset(gradients, 0xff, COUNT * sizeof *gradients);
         rdp_buckets_begin_step(buckets);

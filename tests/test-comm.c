@@ -1,7 +1,7 @@
 /*
- * The collective contract, on as many ranks as it is started with: every operation against what it must give, sums compared by
- * == on integers in floats, and all ranks' bits against each other on random floats. A watchdog ends the test if a rank
- * fails and leaves the others waiting.
+ * The collective contract, on as many ranks as it is started with: every operation against what it must give, sums
+ * compared by == on integers in floats, and all ranks' bits against each other on random floats. A watchdog ends the
+ * test if a rank fails and leaves the others waiting.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -229,8 +229,9 @@ static void test_exchange(void **unused)
     unsigned char *send = malloc(sent + 1), *receive = calloc(received + 1, 1);
     for (int peer = 0; peer < comm->size; peer++)
         memset(send + send_offsets[peer], 16 * comm->rank + peer, send_counts[peer]);
-    assert_int_equal(comm->ops->exchange(comm, send, send_counts, send_offsets, receive, receive_counts, receive_offsets,
-                                         "exchange"), RDP_OK);
+    assert_int_equal(comm->ops->exchange(comm, send, send_counts, send_offsets, receive, receive_counts,
+                                         receive_offsets, "exchange"),
+                     RDP_OK);
     for (int peer = 0; peer < comm->size; peer++)
         for (size_t i = 0; i < receive_counts[peer]; i++)
             assert_int_equal(receive[receive_offsets[peer] + i], (unsigned char)(16 * peer + comm->rank));
@@ -290,7 +291,8 @@ static void test_agree(void **unused)
     assert_int_equal(printed[0] != '\0', comm->rank == last);
 }
 
-/* srun without PMIx: every task believes to be alone. Refused before MPI starts, and only the first task has a message. */
+/* srun without PMIx: every task believes to be alone. Refused before MPI starts, and only the first task has a
+ * message. */
 static void test_srun_without_pmix(void **unused)
 {
     (void)unused;

@@ -1,6 +1,6 @@
 /*
- * The data set file: what is written comes back, rows in any ascending choice; every truncation and every flipped bit is found;
- * files of a different form are refused before anything is allocated for them.
+ * The data set file: what is written comes back, rows in any ascending choice; every truncation and every flipped bit
+ * is found; files of a different form are refused before anything is allocated for them.
  */
 #include <inttypes.h>
 #include <math.h>
@@ -12,10 +12,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include <cmocka.h> /* expects setjmp.h and the others before it */
 
 #include "base/status.h"
 #include "io/dataset.h"
@@ -125,7 +126,8 @@ static void rows(void **state)
             chosen[count++] = row;
         assert_int_equal(rdp_dataset_read_rows(dataset, RDP_SPLIT_TRAIN, chosen, count, images, classes), RDP_OK);
         for (int64_t i = 0; i < count; i++) {
-            assert_memory_equal(images + i * RDP_IMAGE_BYTES, content.images[0] + chosen[i] * RDP_IMAGE_BYTES, RDP_IMAGE_BYTES);
+            assert_memory_equal(images + i * RDP_IMAGE_BYTES, content.images[0] + chosen[i] * RDP_IMAGE_BYTES,
+                                RDP_IMAGE_BYTES);
             assert_int_equal(classes[i], content.labels[0][chosen[i]]);
         }
     }
@@ -133,7 +135,8 @@ static void rows(void **state)
     chosen[1] = 4;
     rdp_test_expect(rdp_dataset_read_rows(dataset, RDP_SPLIT_TRAIN, chosen, 2, images, NULL), RDP_EINTERNAL, "row 4");
     chosen[1] = TRAIN;
-    rdp_test_expect(rdp_dataset_read_rows(dataset, RDP_SPLIT_TRAIN, chosen, 2, images, NULL), RDP_EUSAGE, "do not exist");
+    rdp_test_expect(rdp_dataset_read_rows(dataset, RDP_SPLIT_TRAIN, chosen, 2, images, NULL), RDP_EUSAGE,
+                    "do not exist");
     assert_int_equal(rdp_dataset_read_rows(dataset, RDP_SPLIT_TRAIN, chosen, 0, images, classes), RDP_OK);
     rdp_dataset_close(dataset);
     free(images);
@@ -288,11 +291,31 @@ static void limited_size(void **state)
 }
 
 /* Well-formed HDF5 files, made as a stranger might: each differs from a data set in one respect. */
-enum variant { GOOD, NO_FLETCHER, DEFLATE, CONTIGUOUS, EXTERNAL, SOFT_LINK, EXTRA_OBJECT, WRONG_TYPE, WRONG_SHAPE, LABELS_DIFFER,
-               MISSING_CHUNKS, EXTENDIBLE, LABEL_RANGE, NEW_VERSION, OTHER_FORMAT, LONG_SOURCE, VARIABLE_TEXT, NAN_MEAN, WRONG_CRC,
-               VARIANTS };
+enum variant {
+    GOOD,
+    NO_FLETCHER,
+    DEFLATE,
+    CONTIGUOUS,
+    EXTERNAL,
+    SOFT_LINK,
+    EXTRA_OBJECT,
+    WRONG_TYPE,
+    WRONG_SHAPE,
+    LABELS_DIFFER,
+    MISSING_CHUNKS,
+    EXTENDIBLE,
+    LABEL_RANGE,
+    NEW_VERSION,
+    OTHER_FORMAT,
+    LONG_SOURCE,
+    VARIABLE_TEXT,
+    NAN_MEAN,
+    WRONG_CRC,
+    VARIANTS
+};
 
-static void stranger_array(hid_t group, const char *name, int rank, hsize_t *dims, enum variant variant, const void *data)
+static void stranger_array(hid_t group, const char *name, int rank, hsize_t *dims, enum variant variant,
+                           const void *data)
 {
     hsize_t largest[4] = {dims[0], 32, 32, 3};
     hid_t creation = H5Pcreate(H5P_DATASET_CREATE), type = variant == WRONG_TYPE ? H5T_STD_U16LE : H5T_STD_U8LE;
@@ -398,8 +421,8 @@ static void strangers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(comes_back), cmocka_unit_test(rows), cmocka_unit_test(same_bytes_each_time),
-        cmocka_unit_test(truncations), cmocka_unit_test(flips), cmocka_unit_test(refuses_other_files),
+        cmocka_unit_test(comes_back),  cmocka_unit_test(rows),         cmocka_unit_test(same_bytes_each_time),
+        cmocka_unit_test(truncations), cmocka_unit_test(flips),        cmocka_unit_test(refuses_other_files),
         cmocka_unit_test(bad_content), cmocka_unit_test(limited_size), cmocka_unit_test(strangers),
     };
     return cmocka_run_group_tests(tests, rdp_test_directory_make, rdp_test_directory_remove);

@@ -1,7 +1,8 @@
 /*
- * Durable writing and CRC-32C: known answers, the whole-or-absent promise when write, fsync or rename fails (each is replaced
- * by one of ours that fails on demand), short writes, a file-size limit.
+ * Durable writing and CRC-32C: known answers, the whole-or-absent promise when write, fsync or rename fails (each is
+ * replaced by one of ours that fails on demand), short writes, a file-size limit.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <limits.h>
 #include <setjmp.h>
@@ -12,12 +13,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
-#include <dirent.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include <cmocka.h> /* expects setjmp.h and the others before it */
 
 #include "base/status.h"
 #include "io/durable.h"
@@ -134,7 +135,8 @@ static void crc_paths_agree(void **state)
         for (size_t size = 0; size + first <= sizeof data; size += size < 40 ? 1 : 37) {
             uint32_t whole = rdp_crc32c(0, data + first, size);
             assert_int_equal(whole, rdp_crc32c_portable(0, data + first, size));
-            assert_int_equal(whole, rdp_crc32c(rdp_crc32c(0, data + first, size / 3), data + first + size / 3, size - size / 3));
+            assert_int_equal(
+                whole, rdp_crc32c(rdp_crc32c(0, data + first, size / 3), data + first + size / 3, size - size / 3));
             assert_int_equal(whole, rdp_crc32c_portable(rdp_crc32c_portable(0, data + first, size / 3),
                                                         data + first + size / 3, size - size / 3));
         }
@@ -278,10 +280,10 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(crc_known_answers), cmocka_unit_test(crc_paths_agree),
+        cmocka_unit_test(crc_known_answers),   cmocka_unit_test(crc_paths_agree),
         cmocka_unit_test(writes_and_replaces), cmocka_unit_test(failures_leave_the_old_file),
-        cmocka_unit_test(directory_sync), cmocka_unit_test(size_limit),
-        cmocka_unit_test(bad_paths), cmocka_unit_test(directories),
+        cmocka_unit_test(directory_sync),      cmocka_unit_test(size_limit),
+        cmocka_unit_test(bad_paths),           cmocka_unit_test(directories),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

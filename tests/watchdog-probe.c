@@ -1,10 +1,11 @@
 /*
  * A job that goes wrong on purpose; tests/test-watchdog.sh runs it under mpirun. watchdog-probe MODE SECONDS
  *
- * Every rank "trains" three steps, each ending in an all-reduce. In step 2 rank 1 (the last rank, if there are fewer) does as MODE says:
- * stop (SIGSTOP itself), pause (the same, but rank 0 continues it soon), loop (never comes back), kill (SIGKILL itself),
- * differ (enters another call than the others); "slow" works on for three time-outs, ticking; "patient" has the others wait
- * patiently while it works on without ticking for most of a time-out, three times; "patient-stop" stops meanwhile. "none": nothing.
+ * Every rank "trains" three steps, each ending in an all-reduce. In step 2 rank 1 (the last rank, if there are fewer)
+ * does as MODE says: stop (SIGSTOP itself), pause (the same, but rank 0 continues it soon), loop (never comes back),
+ * kill (SIGKILL itself), differ (enters another call than the others); "slow" works on for three time-outs, ticking;
+ * "patient" has the others wait patiently while it works on without ticking for most of a time-out, three times;
+ * "patient-stop" stops meanwhile. "none": nothing.
  */
 #include <signal.h>
 #include <stdio.h>

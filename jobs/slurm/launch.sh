@@ -4,11 +4,12 @@
 #   launch.sh [resnet-dp option]...
 #
 # What it sees to:
-#   ranks      --ntasks-per-node ranks on each node with --cpus-per-task cores each, started by mpirun (Open MPI's advice
-#              inside Slurm; needs no PMIx) and bound so that each rank has cores of its own
-#   data       one copy per node on local disk: a thousand ranks opening one file load a parallel file system's metadata server
-#   time limit Slurm sends USR1 ahead of the limit to this shell; it goes to mpirun, which hands it to every rank; they save and
-#              end with 75, and the job is queued again to go on where it stopped
+#   ranks      --ntasks-per-node ranks on each node with --cpus-per-task cores each, started by mpirun (Open MPI's
+#              advice inside Slurm; needs no PMIx) and bound so that each rank has cores of its own
+#   data       one copy per node on local disk: a thousand ranks opening one file load a parallel file system's
+#              metadata server
+#   time limit Slurm sends USR1 ahead of the limit to this shell; it goes to mpirun, which hands it to every rank; they
+#              save and end with 75, and the job is queued again to go on where it stopped
 #
 # Variables: RESNET_DP       the program           (default: build/release/resnet-dp under the root, else from PATH)
 #            RESNET_DP_DATA  the data file         (default: cifar10.h5 in the directory of submission)
@@ -37,7 +38,8 @@ if [ ! -r "$data" ]; then
     exit 2
 fi
 
-# The job's number stays the same when it is queued again, so the run goes on in the same directory. One directory per array task.
+# The job's number stays the same when it is queued again, so the run goes on in the same directory. Each array task has
+# its own.
 job=$SLURM_JOB_ID
 [ -z "${SLURM_ARRAY_JOB_ID:-}" ] || job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
 run=${RESNET_DP_RUNS:-$submitted/runs}/slurm-$job
@@ -46,11 +48,14 @@ mkdir -p "$run" || exit 3
 # Since Slurm 22.05 srun does not take this over from sbatch any more.
 export SRUN_CPUS_PER_TASK=$cores
 
-# mpirun kills its ranks one second after SIGTERM by default: too soon for a save. Open MPI 4 and 5 spell it differently.
+# mpirun kills its ranks one second after SIGTERM by default: too soon for a save. The two spellings are Open MPI 4's
+# and 5's.
 export OMPI_MCA_odls_base_sigkill_timeout=25 PRTE_MCA_odls_base_sigkill_timeout=25
 
-# Networks that lead nowhere (docker0, virbr0) can hang MPI and NCCL at start. If that happens, name those of your nodes:
-# export OMPI_MCA_btl_tcp_if_exclude=lo,docker0 OMPI_MCA_oob_tcp_if_exclude=lo,docker0 PRTE_MCA_prte_if_exclude=lo,docker0
+# Networks that lead nowhere (docker0, virbr0) can hang MPI and NCCL at start. If that happens, name those of your
+# nodes:
+# export OMPI_MCA_btl_tcp_if_exclude=lo,docker0
+# export OMPI_MCA_oob_tcp_if_exclude=lo,docker0 PRTE_MCA_prte_if_exclude=lo,docker0
 # export NCCL_SOCKET_IFNAME=^docker0,lo
 
 on_each_node() {
@@ -76,7 +81,7 @@ else
 fi
 
 read -r -a arguments <<<"${RESNET_DP_ARGS:-}"
-echo "job $job, start $((${SLURM_RESTART_COUNT:-0} + 1)): $nodes nodes x $ranks_per_node ranks x $cores cores, run directory $run"
+echo "job $job, start $((${SLURM_RESTART_COUNT:-0} + 1)): $nodes nodes x $ranks_per_node ranks x $cores cores, in $run"
 
 mpirun_pid=""
 signalled=no

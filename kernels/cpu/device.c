@@ -48,6 +48,13 @@ static int cpu_copy(struct rdp_device *device, void *to, const void *from, size_
     return RDP_OK;
 }
 
+static int cpu_zero(struct rdp_device *device, void *pointer, size_t bytes)
+{
+    (void)device;
+    memset(pointer, 0, bytes);
+    return RDP_OK;
+}
+
 static int cpu_synchronize(struct rdp_device *device)
 {
     RDP_DNN(dnnl_stream_wait(cpu_state(device)->stream));
@@ -70,11 +77,13 @@ static void cpu_close(struct rdp_device *device)
 
 static const struct rdp_device_ops cpu_ops = {
     .name = "cpu",
+    .host_memory = true,
     .close = cpu_close,
     .alloc = cpu_alloc,
     .free = cpu_free,
     .upload = cpu_copy,
     .download = cpu_copy,
+    .zero = cpu_zero,
     .synchronize = cpu_synchronize,
     .image_bytes = cpu_image_bytes,
     .chunk = cpu_chunk,

@@ -1,0 +1,39 @@
+/*
+ * A snapshot is what a checkpoint of training holds: parameters, momentum, running statistics (each rank's own, if they
+ * differ), where the run stands, and the recipe. Written by rank 0 (io/checkpoint.h), read by every rank.
+ */
+#ifndef RDP_SNAPSHOT_H
+#define RDP_SNAPSHOT_H
+
+#include <stdint.h>
+
+#include "comm/comm.h"
+#include "io/checkpoint.h"
+#include "io/dataset.h"
+#include "network.h"
+#include "options.h"
+
+/* Where a run stands: everything that is not an array. */
+struct rdp_standing {
+    int64_t epoch;         /* finished epochs */
+    int64_t step;          /* finished steps of the whole run */
+    int64_t epoch_step;    /* finished steps of the epoch that is under way; 0 at its start */
+    double loss_sum;       /* over the samples of the epoch that is under way */
+    int64_t correct, seen; /* likewise */
+    double best;           /* the best measure so far (validation loss, or 1 - test accuracy without a validation set) */
+};
+
+/* Collects on all ranks (collective), on rank 0 into *checkpoint (NULL elsewhere), owned by the caller. `momentum` is a flat
+ * array like network->parameters; NULL: none. Fails with RDP_EINTERNAL if the ranks' parameters differ. */
+int rdp_snapshot_take(struct rdp_checkpoint **checkpoint, struct rdp_network *network, const float *momentum,
+                      const struct rdp_standing *standing, const struct rdp_options *options,
+                      const struct rdp_dataset_info *info, struct rdp_comm *comm);
+/* Puts a checkpoint's arrays into the network (and momentum, if not NULL). RDP_EUSAGE if a name or shape does not fit. */
+int rdp_snapshot_restore(const struct rdp_checkpoint *checkpoint, struct rdp_network *network, float *momentum,
+                         struct rdp_standing *standing, const struct rdp_comm *comm);
+/* The options that the run had, from the checkpoint's recipe. */
+int rdp_snapshot_options(const struct rdp_checkpoint *checkpoint, struct rdp_options *options);
+/* Class names, mean and std of the data that the run was trained on; counts are 0. */
+int rdp_snapshot_data(const struct rdp_checkpoint *checkpoint, struct rdp_dataset_info *info);
+
+#endif
