@@ -126,7 +126,7 @@ out:
 
 int rdp_h5_finish(struct rdp_h5_image *image, const char *path, hid_t file)
 {
-    uint64_t size;
+    uint64_t size = 0;
     if (H5Fclose(file) < 0)
         return rdp_h5_fail(RDP_EIO, "H5Fclose", path);
     if (image->bytes == NULL)

@@ -142,6 +142,7 @@ const struct rdp_option rdp_option_rows[] = {
 #undef GROUP
 #define GROUP "reporting"
     YES_NO("progress", progress, "yes", 0, TRAIN, "progress bar on a terminal, a line now and then elsewhere"),
+    YES_NO("step-log", step_log, "no", 0, TRAIN, "write loss and learning rate of every step to steps.csv"),
     YES_NO("plot", plot, "yes", 0, TRAIN, "draw loss, accuracy and learning rate when the run ends"),
     INTEGER("top", top, "3", 1, 10, 0, RDP_CMD_PREDICT, "classes to print per image"),
     INTEGER("steps", steps, "10", 1, 1000000, 0, BENCH, "timed steps per repeat"),

@@ -95,6 +95,7 @@ struct rdp_options {
     char resume[RDP_PATH_MAX];        /* --resume none|auto|FILE */
     /* reporting */
     bool progress;                    /* --progress yes|no, default yes; a bar on a terminal, plain lines elsewhere */
+    bool step_log;                    /* --step-log yes|no, default no: loss and learning rate of every step in steps.csv */
     bool plot;                        /* --plot yes|no, default yes: plots at the end of the run */
     /* other commands */
     char from[RDP_PATH_MAX];          /* prepare: --from DIR|FILE.tar.gz */

@@ -24,7 +24,7 @@
 #include "io/durable.h"
 #include "report_bar.h"
 
-enum { METRICS_CSV, METRICS_JSONL, TIMING_CSV, FILE_COUNT };
+enum { METRICS_CSV, METRICS_JSONL, TIMING_CSV, STEPS_CSV, FILE_COUNT };
 
 static const struct {
     const char *name, *header;
@@ -32,6 +32,7 @@ static const struct {
     {"metrics.csv", "epoch,step,lr,train_loss,train_accuracy,val_loss,val_accuracy,test_loss,test_accuracy\n"},
     {"metrics.jsonl", ""},
     {"timing.csv", "epoch,epoch_seconds,evaluate_seconds,elapsed_seconds,images_per_second,exposed_comm_seconds\n"},
+    {"steps.csv", "step,lr,loss\n"},
 };
 
 struct rdp_report {
@@ -52,7 +53,7 @@ static double now(void)
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
-/* The epoch that a row belongs to, -1 if it is none. JSON rows begin with it as CSV rows do: {"epoch": 3, ... */
+/* The epoch (steps.csv: step) that a row belongs to, -1 if it is none. JSON rows begin with it as CSV rows do: {"epoch": 3, ... */
 static int64_t row_epoch(const char *row)
 {
     char digits[24];
@@ -144,27 +145,31 @@ done:
     return status;
 }
 
-int rdp_report_open(struct rdp_report **report, const char *run_dir, bool active, bool progress, int64_t resume_epoch)
+int rdp_report_open(struct rdp_report **report, const char *run_dir, const struct rdp_report_options *options)
 {
+    const bool active = options->active;
     void *memory;
     int status = RDP_OK;
     *report = NULL;
     RDP_TRY(rdp_calloc(&memory, 1, sizeof **report, "the run's report"));
     struct rdp_report *opened = memory;
     opened->active = active;
-    opened->progress = progress;
+    opened->progress = options->progress;
     opened->last_drawn = now();
     for (int i = 0; i < FILE_COUNT; i++)
         opened->files[i].descriptor = -1;
     for (int i = 0; active && i < FILE_COUNT; i++) {
         char *path = opened->files[i].path;
+        if (i == STEPS_CSV && !options->steps)
+            continue;
         if (snprintf(path, sizeof opened->files[i].path, "%s/%s", run_dir, files[i].name) >=
             (int)sizeof opened->files[i].path) {
             status = rdp_fail(RDP_EUSAGE, "%s: the path is too long for %s; use a shorter --run-dir", run_dir,
                               files[i].name);
             goto fail;
         }
-        RDP_TRY_GOTO(status, start_file(path, files[i].header, resume_epoch), fail);
+        int64_t last = i == STEPS_CSV ? options->resume_step : options->resume_epoch;
+        RDP_TRY_GOTO(status, start_file(path, files[i].header, last), fail);
         opened->files[i].descriptor = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
         if (opened->files[i].descriptor < 0) {
             status = rdp_fail(RDP_EIO, "%s: cannot open it to append: %s", path, strerror(errno));
@@ -325,7 +330,7 @@ int rdp_report_epoch(struct rdp_report *report, int64_t epochs, const struct rdp
     clear_bar(report);
     report->last_drawn = now();
     print_row(report, epochs, metrics, timing);
-    for (int i = 0; i < FILE_COUNT; i++) {
+    for (int i = 0; i < STEPS_CSV; i++) {
         char *row = NULL;
         size_t size = 0;
         FILE *out = open_memstream(&row, &size);
@@ -340,4 +345,14 @@ int rdp_report_epoch(struct rdp_report *report, int64_t epochs, const struct rdp
         RDP_TRY(status);
     }
     return RDP_OK;
+}
+
+int rdp_report_step(struct rdp_report *report, int64_t step, double lr, double loss)
+{
+    char row[128], numbers[2][32];
+    if (report->files[STEPS_CSV].descriptor < 0)
+        return RDP_OK;
+    int size = snprintf(row, sizeof row, "%" PRId64 ",%s,%s\n", step, rdp_format_real(numbers[0], sizeof numbers[0], lr),
+                        rdp_format_real(numbers[1], sizeof numbers[1], loss));
+    return append(report->files[STEPS_CSV].descriptor, report->files[STEPS_CSV].path, row, (size_t)size);
 }

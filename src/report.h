@@ -29,10 +29,13 @@ struct rdp_epoch_timing {
     double exposed_comm_seconds;     /* time in which this rank only waited for gradients */
 };
 
-/* Opens the files in run_dir (exists). resume_epoch < 0: new files. Otherwise rows after `resume_epoch` are
- * dropped, atomically, so that the run goes on where its checkpoint stood. Ranks other than 0 pass active = false:
- * every call is then a no-op. */
-int rdp_report_open(struct rdp_report **report, const char *run_dir, bool active, bool progress, int64_t resume_epoch);
+struct rdp_report_options {
+    bool active;          /* rank 0; elsewhere every call is a no-op */
+    bool progress, steps; /* draw progress; write steps.csv */
+    int64_t resume_epoch, resume_step; /* rows after these are dropped; negative: new files */
+};
+/* Opens the files in run_dir (exists). Rows that a resumed run will write again are dropped, atomically. RDP_EIO. */
+int rdp_report_open(struct rdp_report **report, const char *run_dir, const struct rdp_report_options *options);
 void rdp_report_close(struct rdp_report *report);
 /* Draws the progress bar: on a terminal one line redrawn at most 10 times a second; elsewhere a plain line about
  * every 30 s. done/total in steps of this epoch; images_per_second and remaining time (whole run) are given by the
@@ -42,5 +45,7 @@ void rdp_report_progress(struct rdp_report *report, int64_t epoch, int64_t epoch
 /* Clears the bar, prints a row of the epoch table (header first time) and appends to the files, flushed. RDP_EIO. */
 int rdp_report_epoch(struct rdp_report *report, int64_t epochs, const struct rdp_epoch_metrics *metrics,
                      const struct rdp_epoch_timing *timing);
+/* One line of steps.csv (deterministic as well): step counts from 1; `loss` is the step's mean. */
+int rdp_report_step(struct rdp_report *report, int64_t step, double lr, double loss);
 
 #endif

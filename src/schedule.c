@@ -40,7 +40,7 @@ double rdp_schedule_lr(const struct rdp_options *options, int64_t steps_per_epoc
     const double lr = rdp_schedule_base_lr(options);
     const int64_t warmup = (int64_t)llround(options->warmup_epochs * (double)steps_per_epoch);
     if (step < warmup)
-        return lr * (1.0 / (double)warmup + (1.0 - 1.0 / (double)warmup) * (double)step / (double)warmup);
+        return lr * (double)(step + 1) / (double)warmup;
     step -= warmup;
     total_steps -= warmup;
     switch (options->schedule) {

@@ -366,7 +366,7 @@ static void strangers(void **state)
 /* In a directory of its own; `name` relative to it. */
 static const char *in_run(const char *run, const char *name)
 {
-    char path[256];
+    char path[1024];
     snprintf(path, sizeof path, "%s/%s", run, name);
     return rdp_test_path(path);
 }

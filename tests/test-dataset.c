@@ -190,8 +190,8 @@ static void truncations(void **state)
     free_content();
 }
 
-/* Flips one bit in every byte of the metadata and in samples of the pixels: none may pass, none may crash. */
-static void flip_bytes(const char *path, size_t pixel_step)
+/* Flips one bit in every `step`-th byte of the metadata and in samples of the pixels: none may pass, none may crash. */
+static void flip_bytes(const char *path, size_t step, size_t pixel_step)
 {
     size_t size, tried = 0, at = 0;
     uint8_t *bytes = rdp_test_read(path, &size);
@@ -203,7 +203,7 @@ static void flip_bytes(const char *path, size_t pixel_step)
             fail_msg("a flip of bit %d of byte %zu of %zu gives %d", bit, at, size, status);
         rdp_fail_clear();
         rdp_test_flip(path, at, bit);
-        at++;
+        at += at < RDP_H5_SUPERBLOCK_SIZE ? 1 : step;
         for (int split = 0; split < 2; split++) {
             size_t length = (size_t)content.count[split] * RDP_IMAGE_BYTES;
             size_t first = (size_t)((uint8_t *)memmem(bytes, size, content.images[split], 64) - bytes);
@@ -213,7 +213,7 @@ static void flip_bytes(const char *path, size_t pixel_step)
     }
     free(bytes);
     assert_int_equal(check(path), RDP_OK);
-    assert_true(tried > 1000);
+    assert_true(tried > 500);
 }
 
 static void flips(void **state)
@@ -222,11 +222,11 @@ static void flips(void **state)
     (void)state;
     make_content(3, 2);
     assert_int_equal(rdp_dataset_write(path, &content), RDP_OK);
-    flip_bytes(path, 61);
+    flip_bytes(path, 2, 301);
     free_content();
     make_content(250, 20); /* one incomplete chunk each: all stored bytes are pixels, checksums or metadata */
     assert_int_equal(rdp_dataset_write(path, &content), RDP_OK);
-    flip_bytes(path, 7919);
+    flip_bytes(path, 5, 19997);
     free_content();
 }
 

@@ -87,7 +87,7 @@ static int report_epoch(struct rdp_report *report, int64_t epoch)
 static void run_epochs(int64_t resume_epoch, int64_t first, int64_t last)
 {
     struct rdp_report *report;
-    assert_int_equal(rdp_report_open(&report, directory, true, true, resume_epoch), RDP_OK);
+    assert_int_equal(rdp_report_open(&report, directory, &(struct rdp_report_options){true, true, false, resume_epoch, resume_epoch}), RDP_OK);
     for (int64_t epoch = first; epoch <= last; epoch++)
         assert_int_equal(report_epoch(report, epoch), RDP_OK);
     rdp_report_close(report);
@@ -149,14 +149,14 @@ static void test_foreign_files_are_refused(void **state)
     (void)state;
     run_epochs(-1, 1, 2);
     write_text("metrics.csv", "w", "a,b\n1,2\n");
-    assert_int_equal(rdp_report_open(&report, directory, true, true, 1), RDP_EUSAGE);
+    assert_int_equal(rdp_report_open(&report, directory, &(struct rdp_report_options){true, true, false, 1, 1}), RDP_EUSAGE);
     assert_non_null(strstr(rdp_fail_message(), "metrics.csv:1: not the header"));
     assert_null(report);
     assert_text("metrics.csv", "a,b\n1,2\n");
     rdp_fail_clear();
     run_epochs(-1, 1, 2);
     write_text("metrics.jsonl", "a", "rubbish\n");
-    assert_int_equal(rdp_report_open(&report, directory, true, true, 5), RDP_EUSAGE);
+    assert_int_equal(rdp_report_open(&report, directory, &(struct rdp_report_options){true, true, false, 5, 5}), RDP_EUSAGE);
     assert_non_null(strstr(rdp_fail_message(), "metrics.jsonl:3: not a row"));
     rdp_fail_clear();
 }
@@ -165,7 +165,7 @@ static void test_missing_directory(void **state)
 {
     struct rdp_report *report;
     (void)state;
-    assert_int_equal(rdp_report_open(&report, "/nonexistent/run", true, true, -1), RDP_EIO);
+    assert_int_equal(rdp_report_open(&report, "/nonexistent/run", &(struct rdp_report_options){true, true, false, -1, -1}), RDP_EIO);
     assert_non_null(strstr(rdp_fail_message(), "/nonexistent/run/metrics.csv"));
     rdp_fail_clear();
 }
@@ -175,7 +175,7 @@ static void test_other_ranks_do_nothing(void **state)
     struct rdp_report *report;
     char path[256];
     (void)state;
-    assert_int_equal(rdp_report_open(&report, directory, false, true, -1), RDP_OK);
+    assert_int_equal(rdp_report_open(&report, directory, &(struct rdp_report_options){false, true, false, -1, -1}), RDP_OK);
     rdp_report_progress(report, 1, 2, 3, 4, 1, 1, 1, 1);
     assert_int_equal(report_epoch(report, 1), RDP_OK);
     rdp_report_close(report);
@@ -189,7 +189,7 @@ static void test_full_disk(void **state)
     struct rdp_report *report;
     struct rlimit before, limit;
     (void)state;
-    assert_int_equal(rdp_report_open(&report, directory, true, true, -1), RDP_OK);
+    assert_int_equal(rdp_report_open(&report, directory, &(struct rdp_report_options){true, true, false, -1, -1}), RDP_OK);
     assert_int_equal(report_epoch(report, 1), RDP_OK);
     char *good = read_back("metrics.csv");
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);

@@ -1,0 +1,321 @@
+/* Measures what bench.h says. All ranks walk through the same steps together; a rank alone has a world of one. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#include "base/memory.h"
+#include "base/status.h"
+#include "bench.h"
+#include "comm/watchdog.h"
+#include "io/dataset.h"
+#include "kernels/common/random.h"
+
+enum { WARM_UP_STEPS = 2, IMAGES_LEAST = 1024 };
+
+static double now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+/*
+ * Setting up.
+ */
+
+static int check_batch(const struct rdp_options *options, int ranks)
+{
+    if (options->batch % (ranks * options->accumulate) != 0)
+        return rdp_fail(RDP_EUSAGE, "--batch %d is not a multiple of %d rank%s x --accumulate %d: every rank takes the same part of "
+                        "every step; use a batch that is", options->batch, ranks, ranks == 1 ? "" : "s", options->accumulate);
+    return RDP_OK;
+}
+
+/* Random pixels, labels and order: no data file is needed, and convolutions do not care. */
+static int make_images(struct rdp_bench *bench)
+{
+    const int64_t slice = (int64_t)bench->local_batch * bench->options->accumulate;
+    const uint64_t seed = (uint64_t)bench->options->seed;
+    struct rdp_device *device = bench->session->device;
+    uint8_t *pixels;
+    bench->image_count = slice * ((IMAGES_LEAST + slice - 1) / slice);
+    const size_t count = (size_t)bench->image_count, bytes = count * RDP_IMAGE_BYTES;
+    RDP_TRY(rdp_calloc((void **)&bench->rows, count, sizeof *bench->rows, "row numbers"));
+    RDP_TRY(rdp_calloc((void **)&bench->labels, count, sizeof *bench->labels, "labels"));
+    RDP_TRY(device->ops->alloc(device, &bench->images, bytes, "random images"));
+    RDP_TRY(rdp_calloc((void **)&pixels, count, RDP_IMAGE_BYTES, "random images"));
+    for (size_t i = 0; i < bytes; i += sizeof(struct rdp_random)) {
+        struct rdp_random random = rdp_random_at(seed, RDP_RANDOM_DEAL, (uint32_t)bench->session->comm->rank, i);
+        memcpy(pixels + i, &random, sizeof random); /* RDP_IMAGE_BYTES is a multiple of 16 */
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct rdp_random random = rdp_random_at(seed, RDP_RANDOM_ORDER, (uint32_t)bench->session->comm->rank, i);
+        bench->rows[i] = rdp_random_below(random.word[0], (uint32_t)count);
+        bench->labels[i] = (uint8_t)rdp_random_below(random.word[1], (uint32_t)bench->model->classes);
+    }
+    int status = device->ops->upload(device, bench->images, pixels, bytes);
+    free(pixels);
+    return status;
+}
+
+static struct rdp_augment augment_of(const struct rdp_options *options)
+{
+    return (struct rdp_augment){
+        .mean = {0.5f, 0.5f, 0.5f},
+        .std = {0.25f, 0.25f, 0.25f},
+        .crop = options->crop == RDP_CROP_ZERO ? RDP_PAD_ZERO : options->crop == RDP_CROP_REFLECT ? RDP_PAD_REFLECT : RDP_PAD_NONE,
+        .padding = options->crop_padding,
+        .flip = options->flip,
+        .seed = (uint64_t)options->seed,
+        .enabled = true,
+    };
+}
+
+static int make_network(const struct rdp_bench *bench, struct rdp_network **network, struct rdp_device *device, bool whole)
+{
+    const struct rdp_options *options = bench->options;
+    /* The roofs do no batch-norm that would have to meet other ranks. */
+    const bool sync_bn = options->sync_bn && network == &bench->network && bench->session->comm->size > 1;
+    const struct rdp_network_config config = {.batch = bench->local_batch, .training = true, .whole_batch_chunks = whole,
+                                              .label_smoothing = options->label_smoothing,
+                                              .sync_bn = sync_bn ? bench->session->comm : NULL};
+    RDP_TRY(rdp_network_create(network, bench->model, device, &config));
+    return rdp_network_initialise(*network, (uint64_t)options->seed);
+}
+
+static int make_step(struct rdp_bench *bench)
+{
+    const struct rdp_options *options = bench->options;
+    for (int kind = 0; kind < RDP_BENCH_KINDS; kind++)
+        RDP_TRY(rdp_calloc((void **)&bench->series[kind].rates, (size_t)options->repeats, sizeof(double), "rates"));
+    bench->augment = augment_of(options);
+    RDP_TRY(rdp_model_create(&bench->model, options, 10));
+    RDP_TRY(make_network(bench, &bench->network, bench->session->device, false));
+    RDP_TRY(make_images(bench));
+    rdp_network_algorithms(bench->network, bench->algorithms, sizeof bench->algorithms);
+    return rdp_step_create(&bench->step, bench->network, bench->session->comm, options);
+}
+
+int rdp_bench_prepare(struct rdp_bench *bench, const struct rdp_options *options, struct rdp_session *session)
+{
+    memset(bench, 0, sizeof *bench);
+    bench->options = options;
+    bench->session = session;
+    bench->other_options = *options;
+    bench->other_options.overlap = !options->overlap;
+    RDP_TRY(rdp_comm_agree(session->comm, check_batch(options, session->comm->size), "checking the batch"));
+    bench->local_batch = options->batch / session->comm->size / options->accumulate;
+    RDP_TRY(rdp_session_open_device(session, options));
+    return rdp_comm_agree(session->comm, make_step(bench), "making the network");
+}
+
+/* Forward and backward once: memory that was never written would be read from one page of zeros, all in cache. */
+static int touch(struct rdp_bench *bench, struct rdp_network *network)
+{
+    const struct rdp_batch batch = {.images = bench->images, .rows = bench->rows, .samples = bench->rows, .labels = bench->labels,
+                                    .valid = bench->local_batch, .augment = bench->augment};
+    RDP_TRY(rdp_network_forward(network, &batch, true, 1.0f / (float)bench->options->batch, NULL, NULL));
+    RDP_TRY(rdp_network_backward(network, NULL, NULL, NULL));
+    return rdp_network_convolutions_alone(network);
+}
+
+static int make_roof(struct rdp_bench *bench, enum rdp_bench_kind kind)
+{
+    struct rdp_bench_series *series = &bench->series[kind];
+    struct rdp_device *device = bench->session->device;
+    series->measured = true;
+    if (kind == RDP_BENCH_CONV_DIRECT) {
+        struct rdp_device_config config = device->config;
+        config.algorithm = RDP_ALGORITHM_DIRECT;
+        RDP_TRY(rdp_cpu_device_open(&series->device, &config));
+        device = series->device;
+    }
+    RDP_TRY(make_network(bench, &series->network, device, true));
+    return touch(bench, series->network);
+}
+
+static int make_roofs(struct rdp_bench *bench)
+{
+    const struct rdp_options *options = bench->options;
+    bench->series[RDP_BENCH_CONV_CHUNKED].measured = true;
+    RDP_TRY(rdp_network_convolutions_alone(bench->network));
+    RDP_TRY(make_roof(bench, RDP_BENCH_CONV_WHOLE));
+    if (options->precision == RDP_FP32 && options->conv_algorithm == RDP_CONV_AUTO)
+        RDP_TRY(make_roof(bench, RDP_BENCH_CONV_DIRECT));
+    return RDP_OK;
+}
+
+/*
+ * Measuring.
+ */
+
+static int run_steps(struct rdp_bench *bench, struct rdp_step *step, int count)
+{
+    const int slice_size = bench->local_batch * bench->options->accumulate;
+    struct rdp_step_result result;
+    for (int i = 0; i < count; i++) {
+        const struct rdp_slice slice = {.images = bench->images, .rows = bench->rows + bench->window,
+                                        .samples = bench->rows + bench->window, .labels = bench->labels + bench->window,
+                                        .count = slice_size};
+        RDP_TRY(rdp_step_run(step, &slice, &bench->augment, bench->options->lr, false, false, &result));
+        bench->window = (bench->window + slice_size) % bench->image_count;
+    }
+    return bench->session->device->ops->synchronize(bench->session->device);
+}
+
+static int run_roof(struct rdp_network *network, int count)
+{
+    for (int i = 0; i < count; i++) {
+        RDP_TRY(rdp_network_convolutions_alone(network));
+        rdp_watchdog_tick();
+    }
+    return network->device->ops->synchronize(network->device);
+}
+
+/* The rank that takes longest counts. */
+static int measure(struct rdp_bench *bench, enum rdp_bench_kind kind, int repeat, double *own_seconds)
+{
+    struct rdp_comm *comm = bench->session->comm;
+    struct rdp_bench_series *series = &bench->series[kind];
+    const struct rdp_options *options = bench->options;
+    const bool steps = kind == RDP_BENCH_STEP || kind == RDP_BENCH_OTHER_OVERLAP;
+    /* Half as many images as the steps: convolutions alone spread less, and there are up to three roofs. */
+    const int passes = (options->steps * options->accumulate + 1) / 2;
+    RDP_TRY(comm->ops->barrier(comm, 0, "the start of a measurement"));
+    const double begin = now();
+    if (steps)
+        RDP_TRY(run_steps(bench, kind == RDP_BENCH_STEP ? bench->step : bench->other_step, options->steps));
+    else
+        RDP_TRY(run_roof(series->network == NULL ? bench->network : series->network, passes));
+    double seconds = now() - begin;
+    *own_seconds += seconds;
+    RDP_TRY(comm->ops->allreduce_f64(comm, &seconds, 1, RDP_MAX, "the time of a measurement"));
+    const double images = steps ? (double)options->batch * options->steps : (double)bench->local_batch * passes * comm->size;
+    series->rates[repeat] = images / seconds;
+    return RDP_OK;
+}
+
+/* Operation times of the repeat just measured, added up; the network's own are cleared before each. */
+static void add_operations(struct rdp_bench *bench)
+{
+    struct rdp_operation_time times[RDP_OPERATION_KINDS_MAX];
+    const int count = rdp_network_times(bench->network, times);
+    for (int i = 0; i < count; i++) {
+        int k = 0;
+        while (k < bench->operation_count && strcmp(bench->operations[k].operation, times[i].operation) != 0)
+            k++;
+        if (k == bench->operation_count)
+            bench->operations[bench->operation_count++] = (struct rdp_operation_time){times[i].operation, 0};
+        bench->operations[k].seconds += times[i].seconds;
+    }
+}
+
+static int measure_step(struct rdp_bench *bench, int repeat)
+{
+    rdp_network_times_reset(bench->network);
+    RDP_TRY(measure(bench, RDP_BENCH_STEP, repeat, &bench->step_seconds));
+    add_operations(bench);
+    return RDP_OK;
+}
+
+static int measure_rss(struct rdp_bench *bench)
+{
+    struct rusage usage;
+    struct rdp_comm *comm = bench->session->comm;
+    if (getrusage(RUSAGE_SELF, &usage) != 0)
+        return rdp_fail(RDP_EINTERNAL, "the peak memory of this process is not to be had");
+    bench->peak_rss_bytes = bench->peak_rss_sum_bytes = (int64_t)usage.ru_maxrss * 1024;
+    RDP_TRY(comm->ops->allreduce_i64(comm, &bench->peak_rss_bytes, 1, RDP_MAX, "peak memory"));
+    return comm->ops->allreduce_i64(comm, &bench->peak_rss_sum_bytes, 1, RDP_SUM, "peak memory");
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+    const double left = *(const double *)a, right = *(const double *)b;
+    return (left > right) - (left < right);
+}
+
+static int summarise(struct rdp_bench_series *series, int count)
+{
+    double *sorted;
+    RDP_TRY(rdp_calloc((void **)&sorted, (size_t)count, sizeof *sorted, "rates"));
+    memcpy(sorted, series->rates, (size_t)count * sizeof *sorted);
+    qsort(sorted, (size_t)count, sizeof *sorted, compare_doubles);
+    series->least = sorted[0];
+    series->greatest = sorted[count - 1];
+    series->median = 0.5 * (sorted[(count - 1) / 2] + sorted[count / 2]);
+    free(sorted);
+    return RDP_OK;
+}
+
+/* From sums over all timed steps to figures per step. */
+static int conclude(struct rdp_bench *bench)
+{
+    struct rdp_comm *comm = bench->session->comm;
+    const double steps = (double)bench->options->steps * bench->options->repeats;
+    double named = 0;
+    for (int kind = 0; kind < RDP_BENCH_KINDS; kind++)
+        if (bench->series[kind].measured)
+            RDP_TRY(summarise(&bench->series[kind], bench->options->repeats));
+    bench->operations[bench->operation_count++] = (struct rdp_operation_time){"optimiser and weights", bench->step->optimizer_seconds};
+    if (comm->size > 1)
+        bench->operations[bench->operation_count++] = (struct rdp_operation_time){"waiting for gradients", bench->step->exposed_seconds};
+    for (int i = 0; i < bench->operation_count; i++)
+        named += bench->operations[i].seconds /= steps;
+    bench->step_seconds /= steps;
+    bench->operations[bench->operation_count++] = (struct rdp_operation_time){"everything else", bench->step_seconds - named};
+    bench->exposed_seconds[0] = bench->step->exposed_seconds / steps / comm->size;
+    bench->exposed_seconds[1] = bench->other_step == NULL ? 0 : bench->other_step->exposed_seconds / steps / comm->size;
+    return comm->ops->allreduce_f64(comm, bench->exposed_seconds, 2, RDP_SUM, "waiting times");
+}
+
+/* Memory is read after the step's first repeat, before anything exists that training does not need. */
+static int first_round(struct rdp_bench *bench)
+{
+    struct rdp_comm *comm = bench->session->comm;
+    bench->series[RDP_BENCH_STEP].measured = true;
+    RDP_TRY(run_steps(bench, bench->step, WARM_UP_STEPS));
+    bench->step->exposed_seconds = bench->step->optimizer_seconds = 0;
+    RDP_TRY(measure_step(bench, 0));
+    RDP_TRY(measure_rss(bench));
+    if (comm->size > 1) {
+        bench->series[RDP_BENCH_OTHER_OVERLAP].measured = true;
+        RDP_TRY(rdp_comm_agree(comm, rdp_step_create(&bench->other_step, bench->network, comm, &bench->other_options),
+                               "making the step without overlap"));
+        RDP_TRY(run_steps(bench, bench->other_step, WARM_UP_STEPS));
+        bench->other_step->exposed_seconds = 0;
+    }
+    return rdp_comm_agree(comm, make_roofs(bench), "making the networks of the roof");
+}
+
+int rdp_bench_measure(struct rdp_bench *bench)
+{
+    double ignored = 0;
+    RDP_TRY(first_round(bench));
+    for (int repeat = 0; repeat < bench->options->repeats; repeat++) {
+        if (repeat > 0)
+            RDP_TRY(measure_step(bench, repeat));
+        for (int kind = RDP_BENCH_STEP + 1; kind < RDP_BENCH_KINDS; kind++)
+            if (bench->series[kind].measured)
+                RDP_TRY(measure(bench, kind, repeat, &ignored));
+    }
+    return conclude(bench);
+}
+
+void rdp_bench_free(struct rdp_bench *bench)
+{
+    rdp_step_destroy(bench->step);
+    rdp_step_destroy(bench->other_step);
+    for (int kind = 0; kind < RDP_BENCH_KINDS; kind++) {
+        rdp_network_destroy(bench->series[kind].network);
+        rdp_device_close(bench->series[kind].device);
+        free(bench->series[kind].rates);
+    }
+    rdp_network_destroy(bench->network);
+    rdp_model_destroy(bench->model);
+    if (bench->session->device != NULL)
+        bench->session->device->ops->free(bench->session->device, bench->images);
+    free(bench->rows);
+    free(bench->labels);
+}

@@ -1,0 +1,75 @@
+/*
+ * `resnet-dp info`: what this program is made of and what it finds here: build, libraries, processor, devices, ranks with
+ * their cores and threads, and the environment variables that change how it runs. Under mpirun it shows what a training run
+ * started in the same way would get.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/status.h"
+#include "base/text.h"
+#include "commands.h"
+#include "host.h"
+#include "io/versions.h"
+
+/* Variables that begin with one of these are shown; but for Slurm's credentials. */
+static const char *const prefixes[] = {"OMP_", "GOMP_", "KMP_", "DNNL_", "ONEDNN_", "OMPI_MCA_", "PRTE_MCA_", "PMIX_MCA_",
+                                       "SLURM_", "UCX_"};
+
+static void say_build(void)
+{
+    struct rdp_library_version libraries[RDP_IO_LIBRARIES];
+    rdp_say("resnet-dp %s (%s), compiled by %s\n\nLibraries\n", RDP_VERSION, RDP_GIT_ID, rdp_build_description());
+    rdp_io_versions(libraries);
+    for (int i = 0; i < RDP_IO_LIBRARIES; i++) {
+        rdp_say("  %-14s %s", libraries[i].name, libraries[i].running);
+        if (strcmp(libraries[i].running, libraries[i].compiled) != 0)
+            rdp_say(" (compiled with %s)", libraries[i].compiled);
+        rdp_say("\n");
+    }
+}
+
+static void say_machine(const struct rdp_session *session)
+{
+    struct rdp_host host;
+    char total[32], available[32];
+    rdp_host_read(&host);
+    rdp_say("\nMachine%s\n", session->launch.host_count > 1 ? " (of rank 0)" : "");
+    rdp_say("  %-14s %s\n  %-14s %s\n", "host", session->launch.host, "system", host.kernel);
+    rdp_say("  %-14s %s\n  %-14s %s\n", "processor", host.cpu, "instructions", host.instructions);
+    if (host.memory_bytes >= 0 && host.available_bytes >= 0)
+        rdp_say("  %-14s %s, %s available\n", "memory", rdp_format_bytes(total, sizeof total, (double)host.memory_bytes),
+                rdp_format_bytes(available, sizeof available, (double)host.available_bytes));
+}
+
+static void say_environment(void)
+{
+    bool any = false;
+    for (char **variable = environ; *variable != NULL; variable++)
+        for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
+            if (strncmp(*variable, prefixes[i], strlen(prefixes[i])) == 0 && strncmp(*variable, "SLURM_JWT", 9) != 0) {
+                rdp_say("%s  %s\n", any ? "" : "\nEnvironment\n", *variable);
+                any = true;
+            }
+}
+
+int rdp_cmd_info(const struct rdp_options *options, struct rdp_session *session)
+{
+    RDP_TRY(rdp_session_open_device(session, options));
+    const struct rdp_launch *launch = &session->launch;
+    say_build();
+    rdp_say("  %-14s %s\n", "MPI", launch->mpi_version == NULL ? "unknown" : launch->mpi_version);
+    say_machine(session);
+    rdp_say("\nDevices\n  %-14s %s\n  %-14s not in this build\n", "cpu", session->device->description, "cuda");
+    rdp_say("\nRanks: %d on %d host%s, joined by \"%s\"\n", launch->size, launch->host_count, launch->host_count == 1 ? "" : "s",
+            session->comm->ops->name);
+    RDP_TRY(rdp_launch_print(launch, session->threads));
+    if (session->note[0] != '\0')
+        rdp_say("  threads: %s\n", session->note);
+    if (launch->oversubscribed)
+        rdp_say("  more ranks than cores: they will wait for each other\n");
+    say_environment();
+    return RDP_OK;
+}

@@ -1,0 +1,92 @@
+/* A trained network from a checkpoint; see loaded.h. */
+#include "loaded.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/status.h"
+#include "base/text.h"
+#include "snapshot.h"
+
+/*
+ * Whether the command line has --name: its value may equal the default, so the words are asked, not the value. The parser
+ * leaves them behind the arguments in their order, and argv ends with NULL.
+ */
+static bool given(const struct rdp_options *options, const char *name)
+{
+    const size_t length = strlen(name);
+    for (char **word = options->arguments + options->argument_count; *word != NULL && strcmp(*word, "--") != 0; word++)
+        if (strncmp(*word, "--", 2) == 0 && strncmp(*word + 2, name, length) == 0 &&
+            ((*word)[2 + length] == '\0' || (*word)[2 + length] == '='))
+            return true;
+    return false;
+}
+
+static void take_run_options(struct rdp_options *options, const struct rdp_options *run)
+{
+    const struct rdp_options command = *options;
+    *options = *run;
+    snprintf(options->checkpoint, sizeof options->checkpoint, "%s", command.checkpoint);
+    snprintf(options->data, sizeof options->data, "%s", command.data);
+    options->device = command.device;
+    options->threads = command.threads;
+    options->evaluate_on = command.evaluate_on;
+    options->comm_timeout = command.comm_timeout;
+    options->top = command.top;
+    options->argument_count = command.argument_count;
+    options->arguments = command.arguments;
+    if (given(&command, "precision"))
+        options->precision = command.precision;
+    if (given(&command, "conv-algorithm"))
+        options->conv_algorithm = command.conv_algorithm;
+    if (given(&command, "batch"))
+        options->batch = command.batch;
+}
+
+int rdp_loaded_read(struct rdp_loaded *loaded, const struct rdp_options *options)
+{
+    struct rdp_options run;
+    memset(loaded, 0, sizeof *loaded);
+    RDP_TRY(rdp_checkpoint_read(&loaded->checkpoint, options->checkpoint));
+    RDP_TRY(rdp_snapshot_options(loaded->checkpoint, &run));
+    RDP_TRY(rdp_options_check(&run));
+    RDP_TRY(rdp_snapshot_data(loaded->checkpoint, &loaded->info));
+    loaded->options = *options;
+    take_run_options(&loaded->options, &run);
+    memcpy(loaded->normalise.mean, loaded->info.mean, sizeof loaded->normalise.mean);
+    memcpy(loaded->normalise.std, loaded->info.std, sizeof loaded->normalise.std);
+    return RDP_OK;
+}
+
+int rdp_loaded_network(struct rdp_loaded *loaded, struct rdp_device *device, const struct rdp_comm *comm, int batch)
+{
+    const struct rdp_network_config config = {.batch = batch};
+    RDP_TRY(rdp_model_create(&loaded->model, &loaded->options, loaded->info.classes));
+    RDP_TRY(rdp_network_create(&loaded->network, loaded->model, device, &config));
+    RDP_TRY(rdp_snapshot_restore(loaded->checkpoint, loaded->network, NULL, NULL, comm));
+    rdp_checkpoint_destroy(loaded->checkpoint);
+    loaded->checkpoint = NULL;
+    return RDP_OK;
+}
+
+void rdp_loaded_say(const struct rdp_loaded *loaded, const struct rdp_device *device)
+{
+    char blocks[RDP_STAGES_MAX * 12] = "", count[32];
+    size_t used = 0;
+    for (int i = 0; i < loaded->options.blocks.count; i++)
+        used += (size_t)snprintf(blocks + used, sizeof blocks - used, "%s%d", i > 0 ? "," : "", loaded->options.blocks.values[i]);
+    rdp_say("%s: %s blocks %s, %s parameters\n", loaded->options.checkpoint,
+            loaded->options.block == RDP_BLOCK_BASIC ? "basic" : "bottleneck", blocks,
+            rdp_format_thousands(count, sizeof count, rdp_model_parameters(loaded->model)));
+    rdp_say("%s, %s, %d images per pass\n", device->description, loaded->options.precision == RDP_BF16 ? "bf16" : "fp32",
+            loaded->network->config.batch);
+}
+
+void rdp_loaded_free(struct rdp_loaded *loaded)
+{
+    rdp_network_destroy(loaded->network);
+    rdp_model_destroy(loaded->model);
+    rdp_checkpoint_destroy(loaded->checkpoint);
+    memset(loaded, 0, sizeof *loaded);
+}

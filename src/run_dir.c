@@ -1,0 +1,89 @@
+/* The run directory; see run_dir.h. */
+#include "run_dir.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/status.h"
+#include "io/durable.h"
+
+void rdp_run_dir_path(const struct rdp_options *options, const char *name, char *path, size_t size)
+{
+    snprintf(path, size, "%s/%s", options->run_dir, name);
+}
+
+/* "runs/basic-2111-20261121-143000" */
+static void default_name(struct rdp_options *options)
+{
+    char stem[128] = "resnet", stamp[32];
+    struct tm utc;
+    time_t seconds = time(NULL);
+    const char *base = strrchr(options->recipe, '/');
+    if (options->recipe[0] != '\0') {
+        snprintf(stem, sizeof stem, "%.100s", base == NULL ? options->recipe : base + 1);
+        char *dot = strrchr(stem, '.');
+        if (dot != NULL && dot != stem)
+            *dot = '\0';
+    }
+    gmtime_r(&seconds, &utc);
+    strftime(stamp, sizeof stamp, "%Y%m%d-%H%M%S", &utc);
+    snprintf(options->run_dir, sizeof options->run_dir, "runs/%s-%s", stem, stamp);
+}
+
+/* Holds the directory against a second run. A lock of flock() ends with the process, however it ends. */
+static int lock_directory(const struct rdp_options *options, int *lock)
+{
+    char path[RDP_PATH_MAX + 32], line[64];
+    rdp_run_dir_path(options, "run.lock", path, sizeof path);
+    *lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (*lock < 0)
+        return rdp_fail(RDP_EUSAGE, "%s: cannot create it: %s; choose another --run-dir", path, strerror(errno));
+    if (flock(*lock, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+        close(*lock);
+        *lock = -1;
+        return rdp_fail(RDP_EUSAGE, "%s: another resnet-dp is training into this directory; wait for it or choose another --run-dir",
+                        options->run_dir);
+    }
+    int length = snprintf(line, sizeof line, "%ld\n", (long)getpid());
+    if (ftruncate(*lock, 0) != 0 || write(*lock, line, (size_t)length) != length)
+        return rdp_fail(RDP_EUSAGE, "%s: cannot write it: %s; choose another --run-dir", path, strerror(errno));
+    return RDP_OK;
+}
+
+static int open_directory(const struct rdp_options *options, int *lock)
+{
+    char path[RDP_PATH_MAX + 32];
+    rdp_run_dir_path(options, "metrics.csv", path, sizeof path);
+    bool used = access(path, F_OK) == 0, resume = strcmp(options->resume, "none") != 0;
+    if (used && !resume && !options->force)
+        return rdp_fail(RDP_EUSAGE, "%s: holds a run already; go on with it by --resume auto, replace it by --force, or choose "
+                                    "another --run-dir",
+                        options->run_dir);
+    rdp_run_dir_path(options, "checkpoints", path, sizeof path);
+    int status = rdp_make_directory(path);
+    if (status != RDP_OK)
+        return RDP_EUSAGE; /* the message says why; nothing was lost */
+    return lock_directory(options, lock);
+}
+
+int rdp_run_dir_open(struct rdp_options *options, struct rdp_comm *comm, int *lock)
+{
+    int status = RDP_OK;
+    *lock = -1;
+    if (comm->rank == 0) {
+        if (options->run_dir[0] == '\0' && strcmp(options->resume, "auto") == 0)
+            status = rdp_fail(RDP_EUSAGE, "--resume auto: which run? Name its directory with --run-dir");
+        if (status == RDP_OK && options->run_dir[0] == '\0')
+            default_name(options);
+        if (status == RDP_OK)
+            status = open_directory(options, lock);
+    }
+    RDP_TRY(rdp_comm_agree(comm, status, "opening the run directory"));
+    return comm->ops->broadcast(comm, options->run_dir, sizeof options->run_dir, 0, "run directory");
+}

@@ -1,0 +1,180 @@
+/* The training loop; see trainer.h. */
+#include "trainer.h"
+
+#include <math.h>
+#include <signal.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "base/status.h"
+#include "comm/watchdog.h"
+#include "schedule.h"
+#include "signals.h"
+
+double rdp_trainer_now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+/* Rank 0's clock: the others learn of it in the step's totals. */
+static bool save_is_due_by_time(const struct rdp_trainer *trainer)
+{
+    double minutes = trainer->options.checkpoint_minutes;
+    return minutes > 0 && rdp_trainer_now() - trainer->last_save_time >= 60 * minutes;
+}
+
+static void show_progress(struct rdp_trainer *trainer, double lr)
+{
+    const struct rdp_standing *standing = &trainer->standing;
+    double step_seconds = trainer->trained_seconds / (double)trainer->trained_steps;
+    rdp_report_progress(trainer->report, standing->epoch + 1, trainer->options.epochs, standing->epoch_step,
+                        trainer->steps_per_epoch, standing->loss_sum / (double)standing->seen, lr,
+                        trainer->options.batch / step_seconds, (double)(trainer->total_steps - standing->step) * step_seconds);
+}
+
+/* One step; *stop becomes true if any rank was told to stop, *save if a checkpoint is due. */
+static int run_step(struct rdp_trainer *trainer, bool *stop, bool *save)
+{
+    struct rdp_standing *standing = &trainer->standing;
+    struct rdp_slice slice = rdp_sampler_slice(trainer->sampler, standing->epoch_step);
+    struct rdp_step_result result;
+    double lr = rdp_schedule_lr(&trainer->options, trainer->steps_per_epoch, trainer->steps_per_epoch * trainer->options.epochs,
+                                standing->step);
+    double begin = rdp_trainer_now();
+    rdp_watchdog_phase("training", standing->step + 1);
+    RDP_TRY(rdp_step_run(trainer->step, &slice, &trainer->augment, lr, rdp_signals_stop() != 0, save_is_due_by_time(trainer), &result));
+    trainer->trained_seconds += rdp_trainer_now() - begin;
+    trainer->trained_steps++;
+    standing->step++;
+    standing->epoch_step++;
+    standing->loss_sum += result.loss_sum;
+    standing->correct += result.correct;
+    standing->seen += trainer->options.batch;
+    int64_t every = trainer->options.checkpoint_steps;
+    *stop = result.stop;
+    *save = result.save || (every > 0 && standing->step % every == 0);
+    RDP_TRY(rdp_report_step(trainer->report, standing->step, lr, result.loss_sum / trainer->options.batch));
+    show_progress(trainer, lr);
+    return RDP_OK;
+}
+
+static int evaluate(struct rdp_trainer *trainer, struct rdp_epoch_metrics *metrics)
+{
+    struct rdp_evaluation evaluation;
+    if (trainer->validation != NULL) {
+        RDP_TRY(rdp_evaluator_run(trainer->validation, trainer->network, &trainer->augment, &evaluation));
+        metrics->val_loss = evaluation.loss;
+        metrics->val_accuracy = (double)evaluation.correct / (double)evaluation.count;
+        rdp_evaluation_free(&evaluation);
+    }
+    rdp_evaluation_free(&trainer->last_test);
+    RDP_TRY(rdp_evaluator_run(trainer->test, trainer->network, &trainer->augment, &trainer->last_test));
+    metrics->test_loss = trainer->last_test.loss;
+    metrics->test_accuracy = (double)trainer->last_test.correct / (double)trainer->last_test.count;
+    return RDP_OK;
+}
+
+/* What --steps and epochs of this process have cost since the last row of the table. */
+struct clocks {
+    double begin, trained_seconds, exposed_seconds;
+    int64_t trained_steps;
+};
+
+static struct clocks read_clocks(const struct rdp_trainer *trainer)
+{
+    return (struct clocks){rdp_trainer_now(), trainer->trained_seconds, trainer->step->exposed_seconds, trainer->trained_steps};
+}
+
+/* Closes the books of an epoch (or of the part of one in which the run ends): evaluation, table row, best checkpoint. */
+static int finish_epoch(struct rdp_trainer *trainer, const struct clocks *since, bool last)
+{
+    struct rdp_standing *standing = &trainer->standing;
+    const struct rdp_options *options = &trainer->options;
+    const bool whole = standing->epoch_step == trainer->steps_per_epoch;
+    const int64_t epoch = standing->epoch + 1; /* a part of an epoch bears the number that the whole would have */
+    struct rdp_epoch_metrics metrics = {
+        .epoch = epoch, .step = standing->step,
+        .lr = rdp_schedule_lr(options, trainer->steps_per_epoch, trainer->steps_per_epoch * options->epochs, standing->step - 1),
+        .train_loss = standing->loss_sum / (double)standing->seen,
+        .train_accuracy = (double)standing->correct / (double)standing->seen,
+        .val_loss = NAN, .val_accuracy = NAN, .test_loss = NAN, .test_accuracy = NAN,
+    };
+    const double evaluate_begin = rdp_trainer_now();
+    const bool evaluated = last || (options->evaluate_every > 0 && epoch % options->evaluate_every == 0);
+    if (evaluated)
+        RDP_TRY(evaluate(trainer, &metrics));
+    const double end = rdp_trainer_now(), trained = trainer->trained_seconds - since->trained_seconds;
+    struct rdp_epoch_timing timing = {
+        .epoch_seconds = evaluate_begin - since->begin,
+        .evaluate_seconds = end - evaluate_begin,
+        .elapsed_seconds = end - trainer->start_time,
+        .images_per_second = (double)(trainer->trained_steps - since->trained_steps) * options->batch / trained,
+        .exposed_comm_seconds = trainer->step->exposed_seconds - since->exposed_seconds,
+    };
+    if (whole) {
+        standing->epoch++;
+        standing->epoch_step = standing->correct = standing->seen = 0;
+        standing->loss_sum = 0;
+    }
+    RDP_TRY(rdp_report_epoch(trainer->report, options->epochs, &metrics, &timing));
+    return evaluated ? rdp_trainer_save_best(trainer, trainer->validation != NULL ? metrics.val_loss : 1 - metrics.test_accuracy)
+                     : RDP_OK;
+}
+
+/* Saves where the run stands and leaves. */
+static int stop_here(struct rdp_trainer *trainer)
+{
+    int signal_number = rdp_signals_stop();
+    RDP_TRY(rdp_trainer_save(trainer));
+    if (trainer->save_failed)
+        return RDP_EIO; /* the warning said why */
+    rdp_say("\nStopped%s%s at step %lld of %lld, saved in %s/checkpoints. Go on with: --resume auto --run-dir %s\n",
+            signal_number ? " by signal " : "", signal_number ? strsignal(signal_number) : "", (long long)trainer->standing.step,
+            (long long)trainer->total_steps, trainer->options.run_dir, trainer->options.run_dir);
+    return RDP_ESTOPPED;
+}
+
+static bool finished(const struct rdp_trainer *trainer)
+{
+    return trainer->standing.step >= trainer->total_steps;
+}
+
+/* The steps of one epoch, from where the run stands; then its end, if it gets there. */
+static int run_epoch(struct rdp_trainer *trainer)
+{
+    struct rdp_standing *standing = &trainer->standing;
+    const struct clocks since = read_clocks(trainer);
+    RDP_TRY(rdp_sampler_begin_epoch(trainer->sampler, standing->epoch));
+    trainer->augment.epoch = (uint32_t)standing->epoch;
+    while (standing->epoch_step < trainer->steps_per_epoch && !finished(trainer)) {
+        bool stop, save;
+        RDP_TRY(run_step(trainer, &stop, &save));
+        const bool ends = standing->epoch_step == trainer->steps_per_epoch || finished(trainer);
+        if (stop && !ends)
+            return stop_here(trainer);
+        if (save && !ends)
+            RDP_TRY(rdp_trainer_save(trainer));
+        if (!ends)
+            continue;
+        const bool last = finished(trainer);
+        const int every = trainer->options.checkpoint_epochs;
+        RDP_TRY(finish_epoch(trainer, &since, last));
+        if (stop && !last)
+            return stop_here(trainer);
+        if (save || (every > 0 && (last || standing->epoch % every == 0)))
+            RDP_TRY(rdp_trainer_save(trainer));
+        return RDP_OK; /* the epoch's counters may be those of the next one already */
+    }
+    return RDP_OK;
+}
+
+int rdp_trainer_run(struct rdp_trainer *trainer)
+{
+    trainer->start_time = trainer->last_save_time = rdp_trainer_now();
+    while (!finished(trainer))
+        RDP_TRY(run_epoch(trainer));
+    return RDP_OK;
+}

@@ -1,0 +1,74 @@
+/* What a run says before its first step: the effective value of everything; see trainer.h. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/status.h"
+#include "base/text.h"
+#include "schedule.h"
+#include "trainer.h"
+
+static void say_data(const struct rdp_trainer *trainer)
+{
+    char train[32], validation[32], test[32], skipped[32];
+    int64_t unused = trainer->training_count - trainer->steps_per_epoch * trainer->options.batch;
+    rdp_say("Data        %s: %s training, %s validation, %s test images (%s)\n", trainer->options.data,
+            rdp_format_thousands(train, sizeof train, trainer->training_count),
+            rdp_format_thousands(validation, sizeof validation, trainer->validation_count),
+            rdp_format_thousands(test, sizeof test, trainer->data.count[RDP_SPLIT_TEST]), trainer->data.source);
+    if (unused > 0)
+        rdp_say("            %s training images do not fill a last batch: each epoch leaves others out\n",
+                rdp_format_thousands(skipped, sizeof skipped, unused));
+}
+
+static void say_model(const struct rdp_trainer *trainer)
+{
+    char parameters[32], activations[32], arrays[32], algorithms[512];
+    rdp_network_algorithms(trainer->network, algorithms, sizeof algorithms);
+    rdp_say("Model       %d layers, %s parameters\n", trainer->model->layer_count,
+            rdp_format_thousands(parameters, sizeof parameters, rdp_model_parameters(trainer->model)));
+    rdp_say("Memory      %s activations, %s parameters, gradients and momentum, per rank\n",
+            rdp_format_bytes(activations, sizeof activations, (double)trainer->network->activation_bytes),
+            rdp_format_bytes(arrays, sizeof arrays, 3.0 * 4.0 * (double)trainer->network->parameter_count));
+    rdp_say("Convolution %s\n", algorithms);
+}
+
+static void say_training(const struct rdp_trainer *trainer)
+{
+    const struct rdp_options *options = &trainer->options;
+    const struct rdp_comm *comm = trainer->session->comm;
+    rdp_say("Batch       %d = %d rank%s x %d micro-batch%s x %d images; %lld steps an epoch, %lld in all\n", options->batch,
+            comm->size, comm->size == 1 ? "" : "s", options->accumulate, options->accumulate == 1 ? "" : "es",
+            trainer->network->config.batch, (long long)trainer->steps_per_epoch, (long long)trainer->total_steps);
+    rdp_say("Rate        base %g after scaling; step 1 %g, last step %g\n", rdp_schedule_base_lr(options),
+            rdp_schedule_lr(options, trainer->steps_per_epoch, trainer->steps_per_epoch * options->epochs, 0),
+            rdp_schedule_lr(options, trainer->steps_per_epoch, trainer->steps_per_epoch * options->epochs, trainer->total_steps - 1));
+    if (comm->size > 1)
+        rdp_say("Gradients   %zu bucket%s over %s, %s backward; batch-norm statistics %s\n", rdp_buckets_count(trainer->step->buckets),
+                rdp_buckets_count(trainer->step->buckets) == 1 ? "" : "s", comm->ops->name,
+                options->overlap ? "all-reduced during" : "all-reduced after", options->sync_bn ? "of all ranks" : "of each rank");
+}
+
+int rdp_trainer_banner(const struct rdp_trainer *trainer)
+{
+    struct rdp_session *session = trainer->session;
+    char *text;
+    rdp_say("resnet-dp %s (%s)\n", RDP_VERSION, RDP_GIT_ID);
+    rdp_say("Device      %s, %s\n", session->device->description, trainer->options.precision == RDP_BF16 ? "bf16" : "fp32");
+    if (session->note[0] != '\0')
+        rdp_say("            %s\n", session->note);
+    RDP_TRY(rdp_launch_print(&session->launch, session->threads));
+    say_data(trainer);
+    say_model(trainer);
+    say_training(trainer);
+    rdp_say("Run         %s%s%s\n", trainer->options.run_dir, trainer->resumed_from[0] ? ", resumed from " : "", trainer->resumed_from);
+    RDP_TRY(rdp_options_to_text(&trainer->options, &text));
+    /* The recipe that was resolved, a section a line: every value in force. */
+    rdp_say("Options    ");
+    for (char *line = strtok(text, "\n"); line != NULL; line = strtok(NULL, "\n"))
+        rdp_say(line[0] == '[' ? "\n  %s" : "  %s", line);
+    rdp_say("\n\n");
+    free(text);
+    return RDP_OK;
+}

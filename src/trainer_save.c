@@ -1,0 +1,120 @@
+/* A run's checkpoints: when one is due is trainer.c's affair, what one holds snapshot.c's; see trainer.h. */
+#include <string.h>
+
+#include "base/log.h"
+#include "base/status.h"
+#include "comm/watchdog.h"
+#include "run_dir.h"
+#include "trainer.h"
+
+/* Collects on all ranks, writes on rank 0, tells all. The previous checkpoint stays whatever happens. */
+static int save(struct rdp_trainer *trainer, const char *path, bool prune)
+{
+    struct rdp_comm *comm = trainer->session->comm;
+    struct rdp_checkpoint *checkpoint;
+    int64_t failed = 0;
+    rdp_watchdog_phase("saving a checkpoint", trainer->standing.step);
+    RDP_TRY(rdp_snapshot_take(&checkpoint, trainer->network, trainer->step->momentum, &trainer->standing, &trainer->options,
+                              &trainer->data, comm));
+    if (comm->rank == 0) {
+        char directory[RDP_PATH_MAX + 32];
+        rdp_run_dir_path(&trainer->options, "checkpoints", directory, sizeof directory);
+        failed = rdp_checkpoint_write(checkpoint, path) != RDP_OK;
+        if (failed) {
+            rdp_log_warning("%s; training goes on, earlier checkpoints are untouched", rdp_fail_message());
+            rdp_fail_clear();
+        } else if (prune && rdp_checkpoint_prune(directory, trainer->options.keep) != RDP_OK) {
+            rdp_log_warning("%s", rdp_fail_message());
+            rdp_fail_clear();
+        }
+    }
+    rdp_checkpoint_destroy(checkpoint);
+    RDP_TRY(comm->ops->barrier(comm, 1, "rank 0's checkpoint"));
+    RDP_TRY(comm->ops->allreduce_i64(comm, &failed, 1, RDP_MAX, "whether the checkpoint was written"));
+    /* The last word counts: a disk that had room again has lost nothing. */
+    trainer->save_failed = failed != 0;
+    return RDP_OK;
+}
+
+int rdp_trainer_save(struct rdp_trainer *trainer)
+{
+    char directory[RDP_PATH_MAX + 32], path[RDP_PATH_MAX + 64];
+    rdp_run_dir_path(&trainer->options, "checkpoints", directory, sizeof directory);
+    RDP_TRY(rdp_checkpoint_path(path, sizeof path, directory, trainer->standing.epoch, trainer->standing.step));
+    trainer->last_save_time = rdp_trainer_now();
+    return save(trainer, path, true);
+}
+
+int rdp_trainer_save_best(struct rdp_trainer *trainer, double measure)
+{
+    char path[RDP_PATH_MAX + 64];
+    if (!(measure < trainer->standing.best))
+        return RDP_OK;
+    trainer->standing.best = measure;
+    if (trainer->options.checkpoint_epochs == 0 && trainer->options.checkpoint_steps == 0 && trainer->options.checkpoint_minutes <= 0)
+        return RDP_OK; /* no checkpoints were asked for */
+    rdp_run_dir_path(&trainer->options, "checkpoints/best.h5", path, sizeof path);
+    return save(trainer, path, false);
+}
+
+static int check_same_training(const struct rdp_trainer *trainer, const struct rdp_checkpoint *checkpoint, const char *path)
+{
+    struct rdp_options before;
+    char names[1024];
+    int64_t ranks;
+    RDP_TRY(rdp_snapshot_options(checkpoint, &before));
+    rdp_options_differences(&before, &trainer->options, names, sizeof names);
+    if (names[0] != '\0')
+        return rdp_fail(RDP_EUSAGE, "%s: was trained with other values of %s; resume with the values it had (`resnet-dp inspect` "
+                                    "shows them) or start a new run",
+                        path, names);
+    RDP_TRY(rdp_checkpoint_integer(checkpoint, "ranks", &ranks));
+    if (ranks != trainer->session->comm->size && trainer->session->comm->rank == 0)
+        rdp_log_warning("%s: was saved by %lld ranks and goes on with %d: the global batch is the same, but the result is not "
+                        "bit-identical",
+                        path, (long long)ranks, trainer->session->comm->size);
+    return RDP_OK;
+}
+
+static int resume(struct rdp_trainer *trainer)
+{
+    struct rdp_checkpoint *checkpoint = NULL;
+    char directory[RDP_PATH_MAX + 32];
+    int status;
+    rdp_run_dir_path(&trainer->options, "checkpoints", directory, sizeof directory);
+    if (strcmp(trainer->options.resume, "auto") == 0)
+        status = rdp_checkpoint_read_newest(&checkpoint, directory, trainer->resumed_from, sizeof trainer->resumed_from);
+    else {
+        memcpy(trainer->resumed_from, trainer->options.resume, sizeof trainer->resumed_from);
+        status = rdp_checkpoint_read(&checkpoint, trainer->options.resume);
+    }
+    if (status == RDP_OK && checkpoint == NULL)
+        trainer->resumed_from[0] = '\0'; /* auto, and nothing there: a new run */
+    if (status == RDP_OK && checkpoint != NULL)
+        status = check_same_training(trainer, checkpoint, trainer->resumed_from);
+    if (status == RDP_OK && checkpoint != NULL)
+        status = rdp_snapshot_restore(checkpoint, trainer->network, trainer->step->momentum, &trainer->standing, trainer->session->comm);
+    rdp_checkpoint_destroy(checkpoint);
+    return status;
+}
+
+/* All ranks must stand at one place: a file system may show one of them an older directory. */
+static int check_standing(const struct rdp_trainer *trainer)
+{
+    struct rdp_comm *comm = trainer->session->comm;
+    int64_t steps[2] = {trainer->standing.step, -trainer->standing.step};
+    RDP_TRY(comm->ops->allreduce_i64(comm, steps, 2, RDP_MAX, "comparison of the ranks' checkpoints"));
+    if (steps[0] != -steps[1])
+        return rdp_fail(RDP_EUSAGE, "the ranks found different checkpoints (steps %lld and %lld): name one with --resume FILE",
+                        (long long)-steps[1], (long long)steps[0]);
+    return RDP_OK;
+}
+
+int rdp_trainer_resume(struct rdp_trainer *trainer)
+{
+    struct rdp_comm *comm = trainer->session->comm;
+    if (strcmp(trainer->options.resume, "none") == 0)
+        return RDP_OK;
+    RDP_TRY(rdp_comm_agree(comm, resume(trainer), "reading the checkpoint"));
+    return rdp_comm_agree(comm, check_standing(trainer), "comparing the ranks' checkpoints");
+}

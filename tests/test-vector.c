@@ -1,0 +1,371 @@
+/*
+ * The vector loops of kernels/cpu/vector.h, each set that this CPU can run, against plain loops in double.
+ *
+ * Tolerances. An f32 result of a few operations: EPSILON x the sum of the terms' magnitudes, EPSILON = 4 x 2^-24 (up to four
+ * roundings). A stored bf16 adds half a unit in its last place, 2^-8 of the value (8 significant bits). Sums over n pixels,
+ * in f32: n roundings of at most the sum of magnitudes, which for random signs is sqrt(n) in practice; n x 2^-24 is the proof.
+ */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "kernels/cpu/vector.h"
+#include "support_network.h"
+
+#define EPSILON (4 * 0x1p-24)
+enum { LANES_MAX = 16 };
+
+static const size_t pixel_counts[] = {1, 3, 49, 1024};
+static const float slopes[] = {0, 0.01f, 1};
+static struct rdp_test_worst f32_worst = {"f32 loops, of the tolerance", 0}, bf16_worst = {"bf16 loops, of the tolerance", 0};
+
+struct set {
+    const struct rdp_vector_set *vectors;
+    const char *name;
+};
+
+/* The sets that this CPU runs; says which it leaves out. */
+static int sets(struct set list[3])
+{
+    int count = 0;
+    list[count++] = (struct set){&rdp_vector_generic, "generic"};
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        list[count++] = (struct set){&rdp_vector_avx2, "avx2"};
+    else
+        print_message("skipped: this CPU has no AVX2\n");
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl"))
+        list[count++] = (struct set){&rdp_vector_avx512, "avx512"};
+    else
+        print_message("skipped: this CPU has no AVX-512\n");
+#endif
+    return count;
+}
+
+/* One loop's surroundings: arrays of `count` pixels, in double and, guarded, as the loop wants them. */
+struct bench {
+    const struct rdp_vector_ops *ops;
+    bool bf16;
+    size_t count, elements;
+    struct rdp_test_worst *worst;
+};
+
+static double as_double(const struct bench *bench, const void *data, size_t i)
+{
+    uint32_t bits;
+    float value;
+    if (!bench->bf16)
+        return (double)((const float *)data)[i];
+    bits = (uint32_t)((const uint16_t *)data)[i] << 16;
+    memcpy(&value, &bits, sizeof value);
+    return (double)value;
+}
+
+/* Random values in the loop's type; the same in `plain`. */
+static void *fill(const struct bench *bench, uint32_t stream, double *plain)
+{
+    float *data = rdp_test_floats(bench->bf16 ? bench->elements / 2 : bench->elements); /* 8 or 16 lanes: never odd */
+    for (size_t i = 0; i < bench->elements; i++) {
+        float value = (float)rdp_test_value(stream, i);
+        uint32_t bits;
+        if (bench->bf16)
+            value = (float)rdp_test_to_bf16((double)value);
+        memcpy(&bits, &value, sizeof bits);
+        if (bench->bf16)
+            ((uint16_t *)data)[i] = (uint16_t)(bits >> 16);
+        else
+            data[i] = value;
+        plain[i] = (double)value;
+    }
+    return data;
+}
+
+static float *fill_lanes(const struct bench *bench, uint32_t stream)
+{
+    float *values = rdp_test_floats((size_t)bench->ops->lanes);
+    for (int c = 0; c < bench->ops->lanes; c++)
+        values[c] = (float)rdp_test_value(stream, (uint64_t)c);
+    return values;
+}
+
+/* `terms`: sum of the magnitudes that were added. */
+static void check_stored(const struct bench *bench, double got, double want, double terms)
+{
+    double tolerance = EPSILON * terms + (bench->bf16 ? 0x1p-8 * fabs(want) : 0);
+    rdp_test_note(bench->worst, fabs(got - want) / (tolerance + 1e-300));
+    if (!(fabs(got - want) <= tolerance))
+        fail_msg("%s %s, %zu pixels: %.9g, not %.9g", bench->ops->name, bench->bf16 ? "bf16" : "f32", bench->count, got, want);
+}
+
+static void check_sum(const struct bench *bench, float got, double want, double terms)
+{
+    double tolerance = ((double)bench->count + 4) * 0x1p-24 * terms;
+    rdp_test_note(bench->worst, fabs((double)got - want) / (tolerance + 1e-300));
+    if (!(fabs((double)got - want) <= tolerance))
+        fail_msg("%s %s, %zu pixels: a sum is %.9g, not %.9g", bench->ops->name, bench->bf16 ? "bf16" : "f32", bench->count,
+                 (double)got, want);
+}
+
+static void check_statistics(const struct bench *bench)
+{
+    const int lanes = bench->ops->lanes;
+    double *plain = rdp_test_doubles(bench->elements);
+    void *y = fill(bench, 1, plain);
+    float *shift = fill_lanes(bench, 2), *sum = rdp_test_floats((size_t)lanes), *square = rdp_test_floats((size_t)lanes);
+    bench->ops->statistics(y, bench->count, shift, sum, square);
+    for (int c = 0; c < lanes; c++) {
+        double s = 0, q = 0, terms = 0;
+        for (size_t i = 0; i < bench->count; i++) {
+            double d = plain[i * (size_t)lanes + (size_t)c] - (double)shift[c];
+            s += d;
+            q += d * d;
+            terms += fabs(d);
+        }
+        check_sum(bench, sum[c], s, terms);
+        check_sum(bench, square[c], q, q);
+    }
+    rdp_test_free(y);
+    rdp_test_free(shift);
+    rdp_test_free(sum);
+    rdp_test_free(square);
+    free(plain);
+}
+
+static void check_apply(const struct bench *bench, bool with_residual, float slope)
+{
+    const size_t lanes = (size_t)bench->ops->lanes;
+    double *plain = rdp_test_doubles(bench->elements), *plain_residual = rdp_test_doubles(bench->elements);
+    double *before = rdp_test_doubles(bench->elements);
+    void *y = fill(bench, 3, plain), *residual = fill(bench, 4, plain_residual), *out = fill(bench, 5, before);
+    float *scale = fill_lanes(bench, 6), *shift = fill_lanes(bench, 7);
+    bench->ops->apply(y, with_residual ? residual : NULL, out, bench->count, scale, shift, slope);
+    for (size_t i = 0; i < bench->elements; i++) {
+        double a = plain[i] * (double)scale[i % lanes], b = (double)shift[i % lanes];
+        double r = with_residual ? plain_residual[i] : 0, z = a + b + r;
+        check_stored(bench, as_double(bench, out, i), z > 0 ? z : (double)slope * z, fabs(a) + fabs(b) + fabs(r));
+    }
+    rdp_test_free(y);
+    rdp_test_free(residual);
+    rdp_test_free(out);
+    rdp_test_free(scale);
+    rdp_test_free(shift);
+    free(plain);
+    free(plain_residual);
+    free(before);
+}
+
+static void check_backward_reduce(const struct bench *bench, bool with_out, bool with_dout2, float slope)
+{
+    const size_t lanes = (size_t)bench->ops->lanes;
+    double *plain[4], sums[LANES_MAX] = {0}, products[LANES_MAX] = {0}, terms[2][LANES_MAX] = {{0}};
+    void *data[4]; /* y, out, dout, dout2 */
+    for (int k = 0; k < 4; k++) {
+        plain[k] = rdp_test_doubles(bench->elements);
+        data[k] = fill(bench, 10 + (uint32_t)k, plain[k]);
+    }
+    float *scale = fill_lanes(bench, 14), *shift = fill_lanes(bench, 15), *mean = fill_lanes(bench, 16);
+    float *sum = rdp_test_floats(lanes), *product = rdp_test_floats(lanes);
+    bench->ops->backward_reduce(data[0], with_out ? data[1] : NULL, data[2], with_dout2 ? data[3] : NULL, bench->count, scale,
+                                shift, mean, slope, sum, product);
+    for (size_t i = 0; i < bench->elements; i++) {
+        const size_t c = i % lanes;
+        /* The sign of y * scale + shift is that of the f32 result: with a fused multiply-add, of the exact value. */
+        double sign = with_out ? plain[1][i] : fma(plain[0][i], (double)scale[c], (double)shift[c]);
+        double d = plain[2][i] + (with_dout2 ? plain[3][i] : 0), all = fabs(plain[2][i]) + fabs(plain[3][i]);
+        double centred = plain[0][i] - (double)mean[c];
+        const double got = as_double(bench, data[2], i);
+        if (!with_out && fabs(sign) < 1e-6) /* rounding may choose either side */
+            sign = fabs(got - d) <= fabs(got - (double)slope * d) ? 1 : -1;
+        d = sign > 0 ? d : (double)slope * d;
+        check_stored(bench, got, d, all);
+        sums[c] += d;
+        products[c] += d * centred;
+        terms[0][c] += all;
+        terms[1][c] += all * (fabs(plain[0][i]) + fabs((double)mean[c]));
+    }
+    for (size_t c = 0; c < lanes; c++) { /* the sums are of the values before they are rounded to bf16 */
+        check_sum(bench, sum[c], sums[c], terms[0][c]);
+        check_sum(bench, product[c], products[c], terms[1][c]);
+    }
+    for (int k = 0; k < 4; k++) {
+        rdp_test_free(data[k]);
+        free(plain[k]);
+    }
+    float *lanes_arrays[] = {scale, shift, mean, sum, product};
+    for (int k = 0; k < 5; k++)
+        rdp_test_free(lanes_arrays[k]);
+}
+
+static void check_backward_apply(const struct bench *bench, bool in_place)
+{
+    const size_t lanes = (size_t)bench->ops->lanes;
+    double *plain_y = rdp_test_doubles(bench->elements), *plain_dz = rdp_test_doubles(bench->elements);
+    double *unused = rdp_test_doubles(bench->elements);
+    void *y = fill(bench, 20, plain_y), *dz = fill(bench, 21, plain_dz), *dy = fill(bench, 22, unused);
+    float *a = fill_lanes(bench, 23), *b = fill_lanes(bench, 24), *c = fill_lanes(bench, 25);
+    bench->ops->backward_apply(y, dz, in_place ? dz : dy, bench->count, a, b, c);
+    for (size_t i = 0; i < bench->elements; i++) {
+        const size_t k = i % lanes;
+        double terms[] = {(double)a[k] * plain_dz[i], (double)b[k] * plain_y[i], (double)c[k]};
+        check_stored(bench, as_double(bench, in_place ? dz : dy, i), terms[0] + terms[1] + terms[2],
+                     fabs(terms[0]) + fabs(terms[1]) + fabs(terms[2]));
+    }
+    void *all[] = {y, dz, dy, a, b, c};
+    for (int k = 0; k < 6; k++)
+        rdp_test_free(all[k]);
+    free(plain_y);
+    free(plain_dz);
+    free(unused);
+}
+
+static void test_loops(void **unused)
+{
+    struct set list[3];
+    const int set_count = sets(list);
+    (void)unused;
+    for (int s = 0; s < set_count; s++)
+        for (int bf16 = 0; bf16 < 2; bf16++)
+            for (size_t p = 0; p < sizeof pixel_counts / sizeof *pixel_counts; p++) {
+                struct bench bench = {.ops = bf16 ? &list[s].vectors->bf16 : &list[s].vectors->f32, .bf16 = bf16,
+                                      .count = pixel_counts[p], .worst = bf16 ? &bf16_worst : &f32_worst};
+                bench.elements = bench.count * (size_t)bench.ops->lanes;
+                assert_string_equal(bench.ops->name, list[s].name);
+                assert_true(bench.ops->lanes <= LANES_MAX);
+                check_statistics(&bench);
+                for (size_t k = 0; k < sizeof slopes / sizeof *slopes; k++) {
+                    for (int residual = 0; residual < 2; residual++)
+                        check_apply(&bench, residual, slopes[k]);
+                    for (int variant = 0; variant < 4; variant++)
+                        check_backward_reduce(&bench, variant & 1, variant & 2, slopes[k]);
+                }
+                check_backward_apply(&bench, false);
+                check_backward_apply(&bench, true);
+            }
+    print_message("worst errors as a share of the tolerance: f32 %.2f, bf16 %.2f\n", f32_worst.error, bf16_worst.error);
+}
+
+/* torch.optim.SGD in double, three steps; f32 may differ by a few roundings per step of what is added. */
+static void test_sgd(void **unused)
+{
+    static const size_t counts[] = {1, 7, 16, 33, 1000};
+    static const float settings[][3] = {{0.1f, 0, 0}, {0.05f, 0.9f, 5e-4f}, {0.05f, 0.9f, 0}}; /* lr, momentum, decay */
+    struct set list[3];
+    const int set_count = sets(list);
+    double worst = 0;
+    (void)unused;
+    for (int s = 0; s < set_count; s++)
+        for (size_t k = 0; k < 5 * 3 * 2; k++) {
+            const size_t count = counts[k % 5];
+            const float lr = settings[k / 5 % 3][0], momentum = settings[k / 5 % 3][1], decay = settings[k / 5 % 3][2];
+            const int nesterov = k >= 15;
+            float *p = rdp_test_floats(count), *g = rdp_test_floats(count), *m = rdp_test_floats(count);
+            double *pd = rdp_test_doubles(count), *md = rdp_test_doubles(count);
+            for (size_t i = 0; i < count; i++)
+                pd[i] = (double)(p[i] = (float)rdp_test_value(30, i));
+            for (uint32_t step = 0; step < 3; step++) {
+                for (size_t i = 0; i < count; i++)
+                    g[i] = (float)rdp_test_value(31 + step, i);
+                list[s].vectors->flat.sgd(p, g, m, count, lr, momentum, decay, nesterov);
+                for (size_t i = 0; i < count; i++) {
+                    double gradient = (double)g[i] + (double)decay * pd[i];
+                    md[i] = (double)momentum * md[i] + gradient;
+                    pd[i] -= (double)lr * (nesterov ? gradient + (double)momentum * md[i] : md[i]);
+                }
+            }
+            for (size_t i = 0; i < count; i++) {
+                worst = fmax(worst, fmax(fabs((double)p[i] - pd[i]), fabs((double)m[i] - md[i])));
+                assert_true(fabs((double)p[i] - pd[i]) <= 1e-6 && fabs((double)m[i] - md[i]) <= 1e-6);
+            }
+            rdp_test_free(p);
+            rdp_test_free(g);
+            rdp_test_free(m);
+            free(pd);
+            free(md);
+        }
+    print_message("worst absolute error of three SGD steps: %.1e\n", worst);
+}
+
+static void test_add(void **unused)
+{
+    struct set list[3];
+    const int set_count = sets(list);
+    (void)unused;
+    for (int s = 0; s < set_count; s++)
+        for (size_t count = 1; count < 100; count += 7) {
+            float *to = rdp_test_floats(count), *from = rdp_test_floats(count);
+            for (size_t i = 0; i < count; i++) {
+                to[i] = (float)rdp_test_value(40, i);
+                from[i] = (float)rdp_test_value(41, i);
+            }
+            list[s].vectors->flat.add(to, from, count);
+            for (size_t i = 0; i < count; i++)
+                assert_true(to[i] == (float)rdp_test_value(40, i) + (float)rdp_test_value(41, i));
+            rdp_test_free(to);
+            rdp_test_free(from);
+        }
+}
+
+/* f32 bits through apply with scale 1 and shift -0 (which changes no value, not even -0), slope 1. */
+static void test_rounding(void **unused)
+{
+    static const struct {
+        uint32_t from;
+        uint16_t to;
+    } cases[] = {
+        {0x3f800000, 0x3f80}, {0x3f808000, 0x3f80}, {0x3f818000, 0x3f82}, /* ties go to even */
+        {0x3f807fff, 0x3f80}, {0x3f808001, 0x3f81}, {0x3f817fff, 0x3f81}, {0xbf808000, 0xbf80}, {0xbf818000, 0xbf82},
+        {0x3fffffff, 0x4000},                                             /* a carry into the exponent */
+        {0x7f7f0000, 0x7f7f}, {0x7f7f7fff, 0x7f7f}, {0x7f7f8000, 0x7f80}, /* the largest, and beyond it */
+        {0x7f800000, 0x7f80}, {0xff800000, 0xff80},                       /* infinities */
+        {0x00000000, 0x0000}, {0x80000000, 0x8000}, {0x00010000, 0x0001}, /* zeros, the smallest */
+        {0x00008000, 0x0000}, {0x00008001, 0x0001},
+    };
+    static const uint32_t nans[] = {0x7fc00000, 0xffc00000, 0x7fc00001, 0x7f810000, 0x7fff0000};
+    struct set list[3];
+    const int set_count = sets(list);
+    const size_t count = sizeof cases / sizeof *cases, nan_count = sizeof nans / sizeof *nans;
+    (void)unused;
+    for (int s = 0; s < set_count; s++) {
+        const struct rdp_vector_ops *ops = &list[s].vectors->bf16;
+        for (size_t k = 0; k < count + nan_count; k++) {
+            /* bf16 holds no such value: it comes in as the shift, added to -0 * 1. */
+            uint32_t from = k < count ? cases[k].from : nans[k - count];
+            uint16_t y[LANES_MAX], out[LANES_MAX + 1] = {0};
+            float scale[LANES_MAX], shift[LANES_MAX];
+            out[ops->lanes] = 0x5a5a;
+            for (int c = 0; c < ops->lanes; c++) {
+                y[c] = 0x8000;
+                scale[c] = 1;
+                memcpy(shift + c, &from, sizeof from);
+            }
+            ops->apply(y, NULL, out, 1, scale, shift, 1);
+            for (int c = 0; c < ops->lanes; c++) {
+                if (k < count)
+                    assert_int_equal(out[c], cases[k].to);
+                else
+                    assert_true((out[c] & 0x7f80) == 0x7f80 && (out[c] & 0x7f) != 0);
+            }
+            assert_int_equal(out[ops->lanes], 0x5a5a);
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_loops),
+        cmocka_unit_test(test_sgd),
+        cmocka_unit_test(test_add),
+        cmocka_unit_test(test_rounding),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
