@@ -1,8 +1,8 @@
 /*
- * What `bench` measures, on random images: the trainer's own step; the same step with the overlap of communication switched
- * the other way (several ranks); and the convolutions of a step alone, the roof that the step is held against. Repeats of all
- * of them alternate, so that a slow minute of the machine counts everywhere. bench_measure.c fills this, bench_report.c
- * prints it; cmd_bench.c calls both.
+ * What `bench` measures, on random images: the trainer's own step; the same step with the overlap of communication
+ * switched the other way (several ranks); and the convolutions of a step alone, the roof that the step is held against.
+ * Repeats of all of them alternate, so that a slow minute of the machine counts everywhere. bench_measure.c fills this,
+ * bench_report.c prints it; cmd_bench.c calls both.
  */
 #ifndef RDP_BENCH_H
 #define RDP_BENCH_H
@@ -59,7 +59,8 @@ struct rdp_bench {
     char algorithms[1024];
 };
 
-/* Everything that the steps need. Collective, agreed. `bench` is zeroed first; rdp_bench_free is needed even on failure. */
+/* Everything that the steps need. Collective, agreed. `bench` is zeroed first; rdp_bench_free is needed even on
+ * failure. */
 int rdp_bench_prepare(struct rdp_bench *bench, const struct rdp_options *options, struct rdp_session *session);
 /* Warm-up, repeats, roofs. Collective. */
 int rdp_bench_measure(struct rdp_bench *bench);

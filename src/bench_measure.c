@@ -27,8 +27,10 @@ static double now(void)
 static int check_batch(const struct rdp_options *options, int ranks)
 {
     if (options->batch % (ranks * options->accumulate) != 0)
-        return rdp_fail(RDP_EUSAGE, "--batch %d is not a multiple of %d rank%s x --accumulate %d: every rank takes the same part of "
-                        "every step; use a batch that is", options->batch, ranks, ranks == 1 ? "" : "s", options->accumulate);
+        return rdp_fail(RDP_EUSAGE,
+                        "--batch %d is not a multiple of %d rank%s x --accumulate %d: every rank takes the same part "
+                        "of every step; use a batch that is",
+                        options->batch, ranks, ranks == 1 ? "" : "s", options->accumulate);
     return RDP_OK;
 }
 
@@ -64,7 +66,9 @@ static struct rdp_augment augment_of(const struct rdp_options *options)
     return (struct rdp_augment){
         .mean = {0.5f, 0.5f, 0.5f},
         .std = {0.25f, 0.25f, 0.25f},
-        .crop = options->crop == RDP_CROP_ZERO ? RDP_PAD_ZERO : options->crop == RDP_CROP_REFLECT ? RDP_PAD_REFLECT : RDP_PAD_NONE,
+        .crop = options->crop == RDP_CROP_ZERO      ? RDP_PAD_ZERO
+                : options->crop == RDP_CROP_REFLECT ? RDP_PAD_REFLECT
+                                                    : RDP_PAD_NONE,
         .padding = options->crop_padding,
         .flip = options->flip,
         .seed = (uint64_t)options->seed,
@@ -72,12 +76,15 @@ static struct rdp_augment augment_of(const struct rdp_options *options)
     };
 }
 
-static int make_network(const struct rdp_bench *bench, struct rdp_network **network, struct rdp_device *device, bool whole)
+static int make_network(const struct rdp_bench *bench, struct rdp_network **network, struct rdp_device *device,
+                        bool whole)
 {
     const struct rdp_options *options = bench->options;
     /* The roofs do no batch-norm that would have to meet other ranks. */
     const bool sync_bn = options->sync_bn && network == &bench->network && bench->session->comm->size > 1;
-    const struct rdp_network_config config = {.batch = bench->local_batch, .training = true, .whole_batch_chunks = whole,
+    const struct rdp_network_config config = {.batch = bench->local_batch,
+                                              .training = true,
+                                              .whole_batch_chunks = whole,
                                               .label_smoothing = options->label_smoothing,
                                               .sync_bn = sync_bn ? bench->session->comm : NULL};
     RDP_TRY(rdp_network_create(network, bench->model, device, &config));
@@ -113,8 +120,8 @@ int rdp_bench_prepare(struct rdp_bench *bench, const struct rdp_options *options
 /* Forward and backward once: memory that was never written would be read from one page of zeros, all in cache. */
 static int touch(struct rdp_bench *bench, struct rdp_network *network)
 {
-    const struct rdp_batch batch = {.images = bench->images, .rows = bench->rows, .samples = bench->rows, .labels = bench->labels,
-                                    .valid = bench->local_batch, .augment = bench->augment};
+    const struct rdp_batch batch = {.images = bench->images, .rows = bench->rows, .samples = bench->rows,
+                                    .labels = bench->labels, .valid = bench->local_batch, .augment = bench->augment};
     RDP_TRY(rdp_network_forward(network, &batch, true, 1.0f / (float)bench->options->batch, NULL, NULL));
     RDP_TRY(rdp_network_backward(network, NULL, NULL, NULL));
     return rdp_network_convolutions_alone(network);
@@ -191,9 +198,20 @@ static int measure(struct rdp_bench *bench, enum rdp_bench_kind kind, int repeat
     double seconds = now() - begin;
     *own_seconds += seconds;
     RDP_TRY(comm->ops->allreduce_f64(comm, &seconds, 1, RDP_MAX, "the time of a measurement"));
-    const double images = steps ? (double)options->batch * options->steps : (double)bench->local_batch * passes * comm->size;
+    const double images =
+        steps ? (double)options->batch * options->steps : (double)bench->local_batch * passes * comm->size;
     series->rates[repeat] = images / seconds;
     return RDP_OK;
+}
+
+static void add_operation(struct rdp_bench *bench, const char *name, double seconds)
+{
+    int k = 0;
+    while (k < bench->operation_count && strcmp(bench->operations[k].operation, name) != 0)
+        k++;
+    if (k == bench->operation_count)
+        bench->operations[bench->operation_count++] = (struct rdp_operation_time){name, 0};
+    bench->operations[k].seconds += seconds;
 }
 
 /* Operation times of the repeat just measured, added up; the network's own are cleared before each. */
@@ -201,14 +219,8 @@ static void add_operations(struct rdp_bench *bench)
 {
     struct rdp_operation_time times[RDP_OPERATION_KINDS_MAX];
     const int count = rdp_network_times(bench->network, times);
-    for (int i = 0; i < count; i++) {
-        int k = 0;
-        while (k < bench->operation_count && strcmp(bench->operations[k].operation, times[i].operation) != 0)
-            k++;
-        if (k == bench->operation_count)
-            bench->operations[bench->operation_count++] = (struct rdp_operation_time){times[i].operation, 0};
-        bench->operations[k].seconds += times[i].seconds;
-    }
+    for (int i = 0; i < count; i++)
+        add_operation(bench, times[i].operation, times[i].seconds);
 }
 
 static int measure_step(struct rdp_bench *bench, int repeat)
@@ -254,18 +266,19 @@ static int conclude(struct rdp_bench *bench)
 {
     struct rdp_comm *comm = bench->session->comm;
     const double steps = (double)bench->options->steps * bench->options->repeats;
+    const struct rdp_step *step = bench->step;
     double named = 0;
     for (int kind = 0; kind < RDP_BENCH_KINDS; kind++)
         if (bench->series[kind].measured)
             RDP_TRY(summarise(&bench->series[kind], bench->options->repeats));
-    bench->operations[bench->operation_count++] = (struct rdp_operation_time){"optimiser and weights", bench->step->optimizer_seconds};
+    add_operation(bench, "optimiser and weights", step->optimizer_seconds);
     if (comm->size > 1)
-        bench->operations[bench->operation_count++] = (struct rdp_operation_time){"waiting for gradients", bench->step->exposed_seconds};
+        add_operation(bench, "waiting for gradients", step->exposed_seconds);
     for (int i = 0; i < bench->operation_count; i++)
         named += bench->operations[i].seconds /= steps;
     bench->step_seconds /= steps;
-    bench->operations[bench->operation_count++] = (struct rdp_operation_time){"everything else", bench->step_seconds - named};
-    bench->exposed_seconds[0] = bench->step->exposed_seconds / steps / comm->size;
+    add_operation(bench, "everything else", bench->step_seconds - named);
+    bench->exposed_seconds[0] = step->exposed_seconds / steps / comm->size;
     bench->exposed_seconds[1] = bench->other_step == NULL ? 0 : bench->other_step->exposed_seconds / steps / comm->size;
     return comm->ops->allreduce_f64(comm, bench->exposed_seconds, 2, RDP_SUM, "waiting times");
 }

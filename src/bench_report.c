@@ -54,13 +54,14 @@ static void print_head(const struct rdp_bench *bench)
     const struct rdp_options *options = bench->options;
     const struct rdp_launch *launch = &bench->session->launch;
     char count[32], parameters[32], activations[32];
-    rdp_say("%s; %d rank%s on %d host%s\n", bench->session->device->description, launch->size, launch->size == 1 ? "" : "s",
-            launch->host_count, launch->host_count == 1 ? "" : "s");
+    rdp_say("%s; %d rank%s on %d host%s\n", bench->session->device->description, launch->size,
+            launch->size == 1 ? "" : "s", launch->host_count, launch->host_count == 1 ? "" : "s");
     if (bench->session->note[0] != '\0')
         rdp_say("threads: %s\n", bench->session->note);
     rdp_say("%s parameters, %s, batch %d = %d rank%s x %d micro-batch%s x %d images\n",
             rdp_format_thousands(count, sizeof count, rdp_model_parameters(bench->model)),
-            options->precision == RDP_BF16 ? "bf16" : "fp32", options->batch, launch->size, launch->size == 1 ? "" : "s",
+            options->precision == RDP_BF16 ? "bf16" : "fp32", options->batch, launch->size,
+            launch->size == 1 ? "" : "s",
             options->accumulate, options->accumulate == 1 ? "" : "es", bench->local_batch);
     rdp_say("convolutions: %s\n", bench->algorithms);
     rdp_say("memory per rank: parameters %s, activations %s, peak of the process ",
@@ -86,7 +87,8 @@ static void print_rates(const struct rdp_bench *bench)
 
 static void print_operations(const struct rdp_bench *bench)
 {
-    rdp_say("\n%-34s %10s %10s%s\n", "One step", "ms", "share", bench->session->comm->size > 1 ? "   (rank 0)" : "");
+    rdp_say("\n%-34s %10s %10s%s\n", "One step", "ms", "share",
+            bench->session->comm->size > 1 ? "   (rank 0)" : "");
     for (int i = 0; i < bench->operation_count; i++)
         rdp_say("%-34s %10.2f %8.1f %%\n", bench->operations[i].operation, 1e3 * bench->operations[i].seconds,
                 100 * bench->operations[i].seconds / bench->step_seconds);

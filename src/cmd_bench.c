@@ -16,9 +16,12 @@ static int check_json(const char *path)
     const char *slash = strrchr(path, '/');
     if (path[0] == '\0')
         return RDP_OK;
-    snprintf(folder, sizeof folder, "%.*s", slash == NULL ? 1 : slash == path ? 1 : (int)(slash - path), slash == NULL ? "." : path);
+    /* The part before the last slash; "." without one, "/" if there is nothing before it. */
+    snprintf(folder, sizeof folder, "%.*s", slash == NULL || slash == path ? 1 : (int)(slash - path),
+             slash == NULL ? "." : path);
     if (access(folder, W_OK | X_OK) != 0)
-        return rdp_fail(RDP_EUSAGE, "--json %s: %s: %s; name a file in a directory that exists and may be written", path, folder,
+        return rdp_fail(RDP_EUSAGE,
+                        "--json %s: %s: %s; name a file in a directory that exists and may be written", path, folder,
                         strerror(errno));
     return RDP_OK;
 }

@@ -1,7 +1,7 @@
 /*
- * `resnet-dp eval`: loss, accuracy, per-class accuracy and confusion matrix of a checkpoint on the test set. Every rank
- * reads the checkpoint; who evaluates is --evaluate-on's choice. Each phase ends with all ranks agreeing on its status, so
- * that one message tells of a failure.
+ * `resnet-dp eval`: loss, accuracy, per-class accuracy and confusion matrix of a checkpoint on the test set. Every
+ * rank reads the checkpoint; who evaluates is --evaluate-on's choice. Each phase ends with all ranks agreeing on its
+ * status, so that one message tells of a failure.
  */
 #include <string.h>
 
@@ -23,12 +23,15 @@ static int check_classes(const struct rdp_loaded *loaded, const struct rdp_datas
 {
     const struct rdp_dataset_info *trained = &loaded->info;
     if (data->classes != trained->classes)
-        return rdp_fail(RDP_EUSAGE, "%s has %d classes, but %s was trained on %d: evaluate on the data set of the training run",
+        return rdp_fail(RDP_EUSAGE,
+                        "%s has %d classes, but %s was trained on %d: evaluate on the data set of the training run",
                         loaded->options.data, data->classes, loaded->options.checkpoint, trained->classes);
     for (int i = 0; i < data->classes; i++)
         if (strcmp(data->class_names[i], trained->class_names[i]) != 0)
-            return rdp_fail(RDP_EUSAGE, "%s: class %d is \"%s\", but %s was trained with \"%s\": evaluate on the data set of the "
-                            "training run", loaded->options.data, i, data->class_names[i], loaded->options.checkpoint,
+            return rdp_fail(RDP_EUSAGE,
+                            "%s: class %d is \"%s\", but %s was trained with \"%s\": evaluate on the data set of the "
+                            "training run",
+                            loaded->options.data, i, data->class_names[i], loaded->options.checkpoint,
                             trained->class_names[i]);
     return RDP_OK;
 }
@@ -58,7 +61,8 @@ static int evaluate(struct evaluation_run *run, const struct rdp_options *option
     RDP_TRY(rdp_comm_agree(comm, read_files(run, options), "reading the checkpoint and the data set"));
     info = rdp_dataset_info(run->dataset);
     RDP_TRY(rdp_session_open_device(session, &loaded->options));
-    RDP_TRY(rdp_comm_agree(comm, rdp_loaded_network(loaded, session->device, comm, pass_size(run)), "making the network"));
+    RDP_TRY(rdp_comm_agree(comm, rdp_loaded_network(loaded, session->device, comm, pass_size(run)),
+                           "making the network"));
     rdp_loaded_say(loaded, session->device);
     RDP_TRY(rdp_evaluator_create(&run->evaluator, run->dataset, RDP_SPLIT_TEST, NULL, info->count[RDP_SPLIT_TEST],
                                  loaded->options.evaluate_on, comm, session->device));

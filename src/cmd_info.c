@@ -1,7 +1,7 @@
 /*
- * `resnet-dp info`: what this program is made of and what it finds here: build, libraries, processor, devices, ranks with
- * their cores and threads, and the environment variables that change how it runs. Under mpirun it shows what a training run
- * started in the same way would get.
+ * `resnet-dp info`: what this program is made of and what it finds here: build, libraries, processor, devices, ranks
+ * with their cores and threads, and the environment variables that change how it runs. Under mpirun it shows what a
+ * training run started in the same way would get.
  */
 #include <stdio.h>
 #include <string.h>
@@ -14,9 +14,16 @@
 #include "host.h"
 #include "io/versions.h"
 
-/* Variables that begin with one of these are shown; but for Slurm's credentials. */
-static const char *const prefixes[] = {"OMP_", "GOMP_", "KMP_", "DNNL_", "ONEDNN_", "OMPI_MCA_", "PRTE_MCA_", "PMIX_MCA_",
-                                       "SLURM_", "UCX_"};
+/* Variables that begin with one of these are shown: what people set. The launchers set many more for themselves, and
+ * Slurm's hold credentials (SLURM_JWT). */
+static const char *const prefixes[] = {
+    "OMP_", "GOMP_", "KMP_", "DNNL_", "ONEDNN_", "UCX_",
+    "OMPI_MCA_btl", "OMPI_MCA_pml", "OMPI_MCA_mtl", "OMPI_MCA_coll", "OMPI_MCA_hwloc", "OMPI_MCA_rmaps",
+    "OMPI_MCA_plm", "OMPI_MCA_mpi_yield", "PRTE_MCA_rmaps", "PRTE_MCA_hwloc", "PRTE_MCA_plm",
+    "SLURM_JOB", "SLURM_NTASKS", "SLURM_NNODES", "SLURM_CPU", "SLURM_MPI", "SLURM_PROCID", "SLURM_LOCALID",
+    "SLURM_TASKS", "SLURM_GPUS",
+    "MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD", "CUDA_VISIBLE_DEVICES",
+};
 
 static void say_build(void)
 {
@@ -40,7 +47,8 @@ static void say_machine(const struct rdp_session *session)
     rdp_say("  %-14s %s\n  %-14s %s\n", "host", session->launch.host, "system", host.kernel);
     rdp_say("  %-14s %s\n  %-14s %s\n", "processor", host.cpu, "instructions", host.instructions);
     if (host.memory_bytes >= 0 && host.available_bytes >= 0)
-        rdp_say("  %-14s %s, %s available\n", "memory", rdp_format_bytes(total, sizeof total, (double)host.memory_bytes),
+        rdp_say("  %-14s %s, %s available\n", "memory",
+                rdp_format_bytes(total, sizeof total, (double)host.memory_bytes),
                 rdp_format_bytes(available, sizeof available, (double)host.available_bytes));
 }
 
@@ -49,7 +57,7 @@ static void say_environment(void)
     bool any = false;
     for (char **variable = environ; *variable != NULL; variable++)
         for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
-            if (strncmp(*variable, prefixes[i], strlen(prefixes[i])) == 0 && strncmp(*variable, "SLURM_JWT", 9) != 0) {
+            if (strncmp(*variable, prefixes[i], strlen(prefixes[i])) == 0) {
                 rdp_say("%s  %s\n", any ? "" : "\nEnvironment\n", *variable);
                 any = true;
             }
@@ -63,8 +71,8 @@ int rdp_cmd_info(const struct rdp_options *options, struct rdp_session *session)
     rdp_say("  %-14s %s\n", "MPI", launch->mpi_version == NULL ? "unknown" : launch->mpi_version);
     say_machine(session);
     rdp_say("\nDevices\n  %-14s %s\n  %-14s not in this build\n", "cpu", session->device->description, "cuda");
-    rdp_say("\nRanks: %d on %d host%s, joined by \"%s\"\n", launch->size, launch->host_count, launch->host_count == 1 ? "" : "s",
-            session->comm->ops->name);
+    rdp_say("\nRanks: %d on %d host%s, joined by \"%s\"\n", launch->size, launch->host_count,
+            launch->host_count == 1 ? "" : "s", session->comm->ops->name);
     RDP_TRY(rdp_launch_print(launch, session->threads));
     if (session->note[0] != '\0')
         rdp_say("  threads: %s\n", session->note);

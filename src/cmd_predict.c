@@ -33,8 +33,8 @@ static int read_image(const char *path, uint8_t *pixels)
     struct rdp_image image;
     RDP_TRY(rdp_image_read(&image, path));
     if (image.width != RDP_IMAGE_SIZE || image.height != RDP_IMAGE_SIZE)
-        rdp_log_warning("%s: %d x %d pixels, resized to %d x %d; the network knows pictures of that size only", path, image.width,
-                        image.height, RDP_IMAGE_SIZE, RDP_IMAGE_SIZE);
+        rdp_log_warning("%s: %d x %d pixels, resized to %d x %d; the network knows pictures of that size only", path,
+                        image.width, image.height, RDP_IMAGE_SIZE, RDP_IMAGE_SIZE);
     int status = rdp_image_resize(&image, RDP_IMAGE_SIZE, RDP_IMAGE_SIZE, pixels);
     rdp_image_free(&image);
     return status;
@@ -83,7 +83,8 @@ static void print_top(const char *path, float *logits, const struct rdp_dataset_
         for (int i = 1; i < info->classes; i++)
             if (logits[i] > logits[best])
                 best = i;
-        rdp_say("%s %s %.2f %%", place > 0 ? "," : "", info->class_names[best], 100 * exp((double)logits[best] - greatest) / sum);
+        rdp_say("%s %s %.2f %%", place > 0 ? "," : "", info->class_names[best],
+                100 * exp((double)logits[best] - greatest) / sum);
         logits[best] = -INFINITY;
     }
     rdp_say("\n");
@@ -93,8 +94,10 @@ static int check_logits(const struct prediction *prediction, int count)
 {
     for (int i = 0; i < count * prediction->loaded.info.classes; i++)
         if (!isfinite(prediction->logits[i]))
-            return rdp_fail(RDP_ENUMERIC, "%s: the network's outputs are not finite numbers: its training had diverged; use an "
-                            "earlier checkpoint", prediction->loaded.options.checkpoint);
+            return rdp_fail(RDP_ENUMERIC,
+                            "%s: the network's outputs are not finite numbers: its training had diverged; use an "
+                            "earlier checkpoint",
+                            prediction->loaded.options.checkpoint);
     return RDP_OK;
 }
 

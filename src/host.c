@@ -8,9 +8,10 @@
 #include <time.h>
 
 /* As /proc/cpuinfo names them, x86 ("flags") and Arm ("Features"). */
-static const char *const instruction_sets[] = {"sse4_1", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl",
-                                               "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8",
-                                               "asimd", "sve", "sve2", "bf16", "svebf16"};
+static const char *const instruction_sets[] = {
+    "sse4_1", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16",
+    "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8", "asimd", "sve", "sve2", "bf16", "svebf16",
+};
 
 /* The text after "key : " if the line is of that key, else NULL. */
 static const char *value_of(const char *line, const char *key)
@@ -36,8 +37,8 @@ static void note_instructions(struct rdp_host *host, const char *flags)
     size_t used = 0;
     for (size_t i = 0; i < sizeof instruction_sets / sizeof *instruction_sets && used < sizeof host->instructions; i++)
         if (has_word(flags, instruction_sets[i]))
-            used += (size_t)snprintf(host->instructions + used, sizeof host->instructions - used, "%s%s", used > 0 ? " " : "",
-                                     instruction_sets[i]);
+            used += (size_t)snprintf(host->instructions + used, sizeof host->instructions - used, "%s%s",
+                                     used > 0 ? " " : "", instruction_sets[i]);
 }
 
 static void read_cpu(struct rdp_host *host)

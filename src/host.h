@@ -6,8 +6,8 @@
 #include <stdint.h>
 
 struct rdp_host {
-    char cpu[128];          /* "INTEL(R) XEON(R) PLATINUM 8481C"; the architecture's name where /proc/cpuinfo has none */
-    char instructions[256]; /* of the sets that matter here, those it has: "avx2 fma avx512f avx512_bf16" */
+    char cpu[128];          /* as /proc/cpuinfo names it; the architecture where it does not */
+    char instructions[256]; /* of the sets that matter here, those it has: "avx2 fma avx512f" */
     char kernel[192];       /* "Linux 6.1.0 x86_64" */
     int64_t memory_bytes, available_bytes; /* -1: unknown */
 };

@@ -10,8 +10,8 @@
 #include "snapshot.h"
 
 /*
- * Whether the command line has --name: its value may equal the default, so the words are asked, not the value. The parser
- * leaves them behind the arguments in their order, and argv ends with NULL.
+ * Whether the command line has --name: its value may equal the default, so the words are asked, not the value. The
+ * parser leaves them behind the arguments in their order, and argv ends with NULL.
  */
 static bool given(const struct rdp_options *options, const char *name)
 {
@@ -75,12 +75,13 @@ void rdp_loaded_say(const struct rdp_loaded *loaded, const struct rdp_device *de
     char blocks[RDP_STAGES_MAX * 12] = "", count[32];
     size_t used = 0;
     for (int i = 0; i < loaded->options.blocks.count; i++)
-        used += (size_t)snprintf(blocks + used, sizeof blocks - used, "%s%d", i > 0 ? "," : "", loaded->options.blocks.values[i]);
+        used += (size_t)snprintf(blocks + used, sizeof blocks - used, "%s%d", i > 0 ? "," : "",
+                                 loaded->options.blocks.values[i]);
     rdp_say("%s: %s blocks %s, %s parameters\n", loaded->options.checkpoint,
             loaded->options.block == RDP_BLOCK_BASIC ? "basic" : "bottleneck", blocks,
             rdp_format_thousands(count, sizeof count, rdp_model_parameters(loaded->model)));
-    rdp_say("%s, %s, %d images per pass\n", device->description, loaded->options.precision == RDP_BF16 ? "bf16" : "fp32",
-            loaded->network->config.batch);
+    rdp_say("%s, %s, %d images per pass\n", device->description,
+            loaded->options.precision == RDP_BF16 ? "bf16" : "fp32", loaded->network->config.batch);
 }
 
 void rdp_loaded_free(struct rdp_loaded *loaded)

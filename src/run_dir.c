@@ -1,8 +1,10 @@
 /* The run directory; see run_dir.h. */
 #include "run_dir.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,6 +58,25 @@ static int lock_directory(const struct rdp_options *options, int *lock)
     return RDP_OK;
 }
 
+/* --force: what an earlier run left must neither be resumed from nor count among the newest that are kept. */
+static int remove_checkpoints(const char *directory)
+{
+    struct dirent *item;
+    int status = RDP_OK;
+    DIR *stream = opendir(directory);
+    if (stream == NULL)
+        return rdp_fail(RDP_EUSAGE, "%s: cannot list it: %s; choose another --run-dir", directory, strerror(errno));
+    while (status == RDP_OK && (item = readdir(stream)) != NULL) {
+        const char *name = item->d_name;
+        bool ours = strcmp(name, "best.h5") == 0 || fnmatch("ckpt-e[0-9]*-s[0-9]*.h5", name, 0) == 0;
+        if (ours && unlinkat(dirfd(stream), name, 0) != 0)
+            status = rdp_fail(RDP_EUSAGE, "%s/%s: cannot delete this checkpoint of the run that --force replaces: %s", directory, name,
+                              strerror(errno));
+    }
+    closedir(stream);
+    return status;
+}
+
 static int open_directory(const struct rdp_options *options, int *lock)
 {
     char path[RDP_PATH_MAX + 32];
@@ -69,7 +90,8 @@ static int open_directory(const struct rdp_options *options, int *lock)
     int status = rdp_make_directory(path);
     if (status != RDP_OK)
         return RDP_EUSAGE; /* the message says why; nothing was lost */
-    return lock_directory(options, lock);
+    RDP_TRY(lock_directory(options, lock));
+    return options->force && !resume ? remove_checkpoints(path) : RDP_OK;
 }
 
 int rdp_run_dir_open(struct rdp_options *options, struct rdp_comm *comm, int *lock)

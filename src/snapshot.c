@@ -62,6 +62,7 @@ static int add_facts(struct rdp_checkpoint *checkpoint, const struct rdp_standin
     RDP_TRY(status);
     RDP_TRY(rdp_checkpoint_add_text(checkpoint, "program", "resnet-dp " RDP_VERSION " (" RDP_GIT_ID ")"));
     RDP_TRY(rdp_checkpoint_add_text(checkpoint, "data_source", info->source));
+    RDP_TRY(rdp_checkpoint_add_integer(checkpoint, "data_crc32c", info->content_crc32c));
     RDP_TRY(rdp_checkpoint_add_integer(checkpoint, "snapshot_version", SNAPSHOT_VERSION));
     RDP_TRY(rdp_checkpoint_add_integer(checkpoint, "ranks", comm->size));
     RDP_TRY(rdp_checkpoint_add_integer(checkpoint, "epoch", standing->epoch));

@@ -174,6 +174,10 @@ static int run_epoch(struct rdp_trainer *trainer)
 int rdp_trainer_run(struct rdp_trainer *trainer)
 {
     trainer->start_time = trainer->last_save_time = rdp_trainer_now();
+    if (finished(trainer)) { /* resumed after its end: tells its result again */
+        struct rdp_epoch_metrics unused;
+        return evaluate(trainer, &unused);
+    }
     while (!finished(trainer))
         RDP_TRY(run_epoch(trainer));
     return RDP_OK;

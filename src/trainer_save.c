@@ -61,13 +61,17 @@ static int check_same_training(const struct rdp_trainer *trainer, const struct r
 {
     struct rdp_options before;
     char names[1024];
-    int64_t ranks;
+    int64_t ranks, data;
     RDP_TRY(rdp_snapshot_options(checkpoint, &before));
     rdp_options_differences(&before, &trainer->options, names, sizeof names);
     if (names[0] != '\0')
         return rdp_fail(RDP_EUSAGE, "%s: was trained with other values of %s; resume with the values it had (`resnet-dp inspect` "
                                     "shows them) or start a new run",
                         path, names);
+    RDP_TRY(rdp_checkpoint_integer(checkpoint, "data_crc32c", &data));
+    if (data != (int64_t)trainer->data.content_crc32c)
+        return rdp_fail(RDP_EUSAGE, "%s: was trained on other data than %s holds; resume with the data set it had or start a new run",
+                        path, trainer->options.data);
     RDP_TRY(rdp_checkpoint_integer(checkpoint, "ranks", &ranks));
     if (ranks != trainer->session->comm->size && trainer->session->comm->rank == 0)
         rdp_log_warning("%s: was saved by %lld ranks and goes on with %d: the global batch is the same, but the result is not "
@@ -76,23 +80,30 @@ static int check_same_training(const struct rdp_trainer *trainer, const struct r
     return RDP_OK;
 }
 
+/* --resume auto: rank 0 chooses, so that one rank warns of damaged files and all read the same one. Agreed. */
+static int choose(struct rdp_trainer *trainer)
+{
+    struct rdp_comm *comm = trainer->session->comm;
+    int status = RDP_OK;
+    if (comm->rank == 0) {
+        struct rdp_checkpoint *checkpoint;
+        char directory[RDP_PATH_MAX + 32];
+        rdp_run_dir_path(&trainer->options, "checkpoints", directory, sizeof directory);
+        status = rdp_checkpoint_read_newest(&checkpoint, directory, trainer->resumed_from, sizeof trainer->resumed_from);
+        if (checkpoint == NULL)
+            trainer->resumed_from[0] = '\0'; /* nothing there: a new run */
+        rdp_checkpoint_destroy(checkpoint);
+    }
+    RDP_TRY(rdp_comm_agree(comm, status, "choosing a checkpoint"));
+    return comm->ops->broadcast(comm, trainer->resumed_from, sizeof trainer->resumed_from, 0, "checkpoint to resume from");
+}
+
 static int resume(struct rdp_trainer *trainer)
 {
-    struct rdp_checkpoint *checkpoint = NULL;
-    char directory[RDP_PATH_MAX + 32];
-    int status;
-    rdp_run_dir_path(&trainer->options, "checkpoints", directory, sizeof directory);
-    if (strcmp(trainer->options.resume, "auto") == 0)
-        status = rdp_checkpoint_read_newest(&checkpoint, directory, trainer->resumed_from, sizeof trainer->resumed_from);
-    else {
-        memcpy(trainer->resumed_from, trainer->options.resume, sizeof trainer->resumed_from);
-        status = rdp_checkpoint_read(&checkpoint, trainer->options.resume);
-    }
-    if (status == RDP_OK && checkpoint == NULL)
-        trainer->resumed_from[0] = '\0'; /* auto, and nothing there: a new run */
-    if (status == RDP_OK && checkpoint != NULL)
-        status = check_same_training(trainer, checkpoint, trainer->resumed_from);
-    if (status == RDP_OK && checkpoint != NULL)
+    struct rdp_checkpoint *checkpoint;
+    RDP_TRY(rdp_checkpoint_read(&checkpoint, trainer->resumed_from));
+    int status = check_same_training(trainer, checkpoint, trainer->resumed_from);
+    if (status == RDP_OK)
         status = rdp_snapshot_restore(checkpoint, trainer->network, trainer->step->momentum, &trainer->standing, trainer->session->comm);
     rdp_checkpoint_destroy(checkpoint);
     return status;
@@ -114,6 +125,12 @@ int rdp_trainer_resume(struct rdp_trainer *trainer)
 {
     struct rdp_comm *comm = trainer->session->comm;
     if (strcmp(trainer->options.resume, "none") == 0)
+        return RDP_OK;
+    if (strcmp(trainer->options.resume, "auto") == 0)
+        RDP_TRY(choose(trainer));
+    else
+        memcpy(trainer->resumed_from, trainer->options.resume, sizeof trainer->resumed_from);
+    if (trainer->resumed_from[0] == '\0')
         return RDP_OK;
     RDP_TRY(rdp_comm_agree(comm, resume(trainer), "reading the checkpoint"));
     return rdp_comm_agree(comm, check_standing(trainer), "comparing the ranks' checkpoints");

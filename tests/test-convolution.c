@@ -195,23 +195,24 @@ static void check_all(int kind)
 {
     static const int chunks[] = {6, 3, 2};
     const bool bf16 = kind == KIND_BF16;
-    for (int threads = 1; threads <= 2; threads++) {
-        struct rdp_device *device = rdp_test_device(threads, bf16, kind == KIND_DIRECT ? RDP_ALGORITHM_DIRECT : RDP_ALGORITHM_AUTO);
-        if (device == NULL) {
-            print_message("skipped: no bf16 convolutions on this CPU\n");
-            skip();
-        }
-        for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
-            for (int form = 0; form < 4; form++) {
-                const int kernel = form & 1 ? 3 : 1, stride = form & 2 ? 2 : 1;
-                struct problem problem =
-                    make_problem(shapes[s].in, shapes[s].out, kernel, stride, shapes[s].size, shapes[s].image, bf16);
+    const enum rdp_kernel_algorithm algorithm = kind == KIND_DIRECT ? RDP_ALGORITHM_DIRECT : RDP_ALGORITHM_AUTO;
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+        for (int form = 0; form < 4; form++) {
+            const int kernel = form & 1 ? 3 : 1, stride = form & 2 ? 2 : 1;
+            struct problem problem = make_problem(shapes[s].in, shapes[s].out, kernel, stride, shapes[s].size, shapes[s].image, bf16);
+            for (int threads = 1; threads <= 2; threads++) {
+                struct rdp_device *device = rdp_test_device(threads, bf16, algorithm);
+                if (device == NULL) {
+                    free_problem(&problem);
+                    print_message("skipped: no bf16 convolutions on this CPU\n");
+                    skip();
+                }
                 for (int c = 0; c < 3; c++)
                     check_chunks(device, &problem, chunks[c], kind);
-                free_problem(&problem);
+                rdp_device_close(device);
             }
-        rdp_device_close(device);
-    }
+            free_problem(&problem);
+        }
     print_message("%s: worst error / sum of magnitudes: forward %.1e, data %.1e, weights %.1e; %d passes by Winograd\n",
                   kind_names[kind], worst_of[kind][FORWARD], worst_of[kind][BACKWARD_DATA],
                   worst_of[kind][BACKWARD_WEIGHTS], winograd_count[kind]);

@@ -1,5 +1,6 @@
 /*
- * Convolutions through oneDNN. Descriptors, algorithms and weight forms are settled when a convolution is created; a call in
+ * Convolutions: 3 x 3 ones of stride 1 as Winograd's (conv_winograd.c) where the CPU has AVX-512, all others through oneDNN.
+ * Descriptors, algorithms and weight forms are settled when a convolution is created; a call in
  * the step sets three pointers and executes.
  *
  * Weights: the flat arrays hold the form in which backward-weights delivers the gradient, so the gradient is never moved.
@@ -9,7 +10,7 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/conv_winograd.h"
 
 enum { FORWARD, BACKWARD_DATA, BACKWARD_WEIGHTS, PASSES };
 
@@ -33,6 +34,7 @@ struct cpu_conv {
     struct weights_copy copies[2]; /* for FORWARD, BACKWARD_DATA */
     struct rdp_md stored;          /* the form in the flat arrays, f32 */
     struct rdp_md plain;           /* OIHW f32 */
+    struct cpu_winograd *winograd; /* instead of the passes; or NULL */
 };
 
 /* The forms of one convolution's tensors for `batch` images; weights as the library likes. */
@@ -87,34 +89,9 @@ static dnnl_status_t pass_pd(struct rdp_device *device, const struct rdp_conv_de
     }
 }
 
-/*
- * Winograd F(4x4, 3x3) (Lavin & Gray 2016) needs 36 multiplications where the direct form needs 144. oneDNN has it for f32
- * only. AUTO takes it wherever the library offers it: its rounding error (about 1e-6 relative here) is far below training's
- * noise, and tests/test-network.c holds the result to PyTorch's.
- */
-static bool winograd_applies(struct rdp_device *device, const struct rdp_conv_desc *desc)
-{
-    if (desc->kernel != 3 || desc->stride != 1 || desc->input_is_image)
-        return false;
-    if (device->config.algorithm == RDP_ALGORITHM_AUTO)
-        return !device->config.bf16;
-    return device->config.algorithm == RDP_ALGORITHM_WINOGRAD;
-}
-
 static int choose_pd(struct rdp_device *device, const struct rdp_conv_desc *desc, struct forms *forms, int direction,
                      dnnl_primitive_desc_t hint, dnnl_primitive_desc_t *pd)
 {
-    if (winograd_applies(device, desc)) {
-        dnnl_status_t status = pass_pd(device, desc, forms, direction, dnnl_convolution_winograd, hint, pd);
-        if (status == dnnl_success)
-            return RDP_OK;
-        if (device->config.algorithm == RDP_ALGORITHM_WINOGRAD)
-            return rdp_fail(RDP_EUSAGE,
-                            "--conv-algorithm winograd: oneDNN %d.%d has no Winograd convolution for %s on this CPU (%s); use "
-                            "--conv-algorithm auto",
-                            DNNL_VERSION_MAJOR, DNNL_VERSION_MINOR, device->config.bf16 ? "bf16" : "fp32",
-                            dnnl_status2str(status));
-    }
     dnnl_status_t status = pass_pd(device, desc, forms, direction, dnnl_convolution_direct, hint, pd);
     if (status == dnnl_unimplemented && device->config.bf16)
         return rdp_fail(RDP_EUSAGE, "--precision bf16: oneDNN has no bf16 convolution for this CPU (it needs AVX-512); use "
@@ -211,14 +188,31 @@ done:
     return status;
 }
 
+static int plan_winograd(struct rdp_device *device, struct rdp_conv *conv)
+{
+    const struct rdp_conv_desc *desc = &conv->desc;
+    struct cpu_conv *state = conv->state;
+    dnnl_dim_t w[4] = {desc->output.channels, desc->input.channels, desc->kernel, desc->kernel};
+    RDP_DNN(rdp_md_make(&state->plain, 4, w, dnnl_f32, dnnl_oihw));
+    RDP_DNN(rdp_md_make(&state->stored, 4, w, dnnl_f32, dnnl_OIhw16i16o));
+    conv->stored_count = dnnl_memory_desc_get_size(rdp_md_view(&state->stored)) / sizeof(float);
+    conv->algorithms[FORWARD] = "own Winograd F(4x4,3x3)";
+    if (desc->training)
+        conv->algorithms[BACKWARD_DATA] = conv->algorithms[BACKWARD_WEIGHTS] = conv->algorithms[FORWARD];
+    return cpu_winograd_create(device, &state->winograd, desc);
+}
+
 int cpu_conv_create(struct rdp_device *device, struct rdp_conv **conv, const struct rdp_conv_desc *desc)
 {
     struct forms part = {0}, whole = {0};
     RDP_TRY(rdp_calloc((void **)conv, 1, sizeof **conv, "a convolution"));
     (*conv)->desc = *desc;
+    bool winograd = false;
     int status = rdp_calloc(&(*conv)->state, 1, sizeof(struct cpu_conv), "a convolution");
     if (status == RDP_OK)
-        status = plan(device, *conv, &part, &whole);
+        status = cpu_winograd_wanted(device, desc, &winograd);
+    if (status == RDP_OK)
+        status = winograd ? plan_winograd(device, *conv) : plan(device, *conv, &part, &whole);
     free_forms(&part);
     free_forms(&whole);
     if (status != RDP_OK) {
@@ -261,6 +255,7 @@ void cpu_conv_destroy(struct rdp_device *device, struct rdp_conv *conv)
             free_memory(state->copies[i].to);
             free(state->copies[i].owned);
         }
+        cpu_winograd_destroy(state->winograd);
         rdp_md_free(&state->stored);
         rdp_md_free(&state->plain);
     }
@@ -313,6 +308,10 @@ int cpu_conv_weights(struct rdp_device *device, struct rdp_conv *conv, const flo
 {
     struct cpu_conv *state = conv->state;
     struct cpu_state *cpu = cpu_state(device);
+    if (state->winograd != NULL) {
+        cpu_winograd_weights(state->winograd, stored, backward);
+        return RDP_OK;
+    }
     for (int i = FORWARD; i <= (backward ? BACKWARD_DATA : FORWARD); i++) {
         struct weights_copy *copy = &state->copies[i];
         if (state->passes[i].primitive == NULL)
@@ -343,7 +342,7 @@ static int execute(struct rdp_device *device, struct pass *pass, int x_arg, cons
     return RDP_OK;
 }
 
-/* Calls `step` images at a time: a range is a whole number of the planned chunks. */
+/* A range is a whole number of the planned chunks. */
 static int check_range(const struct rdp_conv_desc *desc, int first, int count)
 {
     if (first % desc->chunk != 0 || count % desc->chunk != 0 || first + count > desc->batch)
@@ -358,9 +357,15 @@ int cpu_conv_forward(struct rdp_device *device, struct rdp_conv *conv, const voi
     size_t x_bytes = cpu_image_bytes(device, conv->desc.input, conv->desc.input_is_image);
     size_t y_bytes = cpu_image_bytes(device, conv->desc.output, false);
     RDP_TRY(check_range(&conv->desc, first, count));
-    for (int i = first; i < first + count; i += conv->desc.chunk)
-        RDP_TRY(execute(device, &state->passes[FORWARD], DNNL_ARG_SRC, (const char *)x + (size_t)i * x_bytes, DNNL_ARG_WEIGHTS,
-                        state->copies[FORWARD].data, DNNL_ARG_DST, (char *)y + (size_t)i * y_bytes));
+    for (int i = first; i < first + count; i += conv->desc.chunk) {
+        const char *from = (const char *)x + (size_t)i * x_bytes;
+        char *to = (char *)y + (size_t)i * y_bytes;
+        if (state->winograd != NULL)
+            cpu_winograd_forward(device, state->winograd, from, to);
+        else
+            RDP_TRY(execute(device, &state->passes[FORWARD], DNNL_ARG_SRC, from, DNNL_ARG_WEIGHTS, state->copies[FORWARD].data,
+                            DNNL_ARG_DST, to));
+    }
     return RDP_OK;
 }
 
@@ -370,16 +375,25 @@ int cpu_conv_backward_data(struct rdp_device *device, struct rdp_conv *conv, con
     size_t x_bytes = cpu_image_bytes(device, conv->desc.input, false);
     size_t y_bytes = cpu_image_bytes(device, conv->desc.output, false);
     RDP_TRY(check_range(&conv->desc, first, count));
-    for (int i = first; i < first + count; i += conv->desc.chunk)
-        RDP_TRY(execute(device, &state->passes[BACKWARD_DATA], DNNL_ARG_DIFF_SRC, (char *)dx + (size_t)i * x_bytes,
-                        DNNL_ARG_WEIGHTS, state->copies[BACKWARD_DATA].data, DNNL_ARG_DIFF_DST,
-                        (const char *)dy + (size_t)i * y_bytes));
+    for (int i = first; i < first + count; i += conv->desc.chunk) {
+        const char *from = (const char *)dy + (size_t)i * y_bytes;
+        char *to = (char *)dx + (size_t)i * x_bytes;
+        if (state->winograd != NULL)
+            cpu_winograd_backward_data(device, state->winograd, from, to);
+        else
+            RDP_TRY(execute(device, &state->passes[BACKWARD_DATA], DNNL_ARG_DIFF_SRC, to, DNNL_ARG_WEIGHTS,
+                            state->copies[BACKWARD_DATA].data, DNNL_ARG_DIFF_DST, from));
+    }
     return RDP_OK;
 }
 
 int cpu_conv_backward_weights(struct rdp_device *device, struct rdp_conv *conv, const void *x, const void *dy, float *dw)
 {
     struct cpu_conv *state = conv->state;
+    if (state->winograd != NULL) {
+        cpu_winograd_backward_weights(device, state->winograd, x, dy, dw);
+        return RDP_OK;
+    }
     return execute(device, &state->passes[BACKWARD_WEIGHTS], DNNL_ARG_SRC, x, DNNL_ARG_DIFF_WEIGHTS, dw, DNNL_ARG_DIFF_DST, dy);
 }
 

@@ -1,0 +1,183 @@
+#!/usr/bin/env bash
+# What may happen to a run from outside: ranks that die or stop, signals, full disks, damaged files, a loss that is no number.
+# The job ends soon, with the right code and one message, and what was saved before stays whole.
+# labels: long
+set -u
+# shellcheck source=tests/support.sh
+. "$SOURCE_DIR/tests/support.sh"
+prepare 1000 100
+
+# rank_process RANK: its process number, of the job that $process started.
+rank_process() {
+    local candidate
+    for candidate in $(ps -o pid= --ppid "$process"); do
+        if tr '\0' '\n' <"/proc/$candidate/environ" | grep -qx -e "OMPI_COMM_WORLD_RANK=$1" -e "PMIX_RANK=$1"; then
+            echo "$candidate"
+        fi
+    done
+}
+
+# newest_is_whole DIRECTORY: its newest checkpoint can be read.
+newest_is_whole() {
+    local newest
+    newest=$(find "$1/checkpoints" -name 'ckpt-*.h5' | sort | tail -n 1)
+    if [ -z "$newest" ]; then
+        fault "no checkpoint"
+    else
+        timeout 20 "$RESNET_DP" inspect "$newest" >/dev/null 2>inspect.err || fault "$newest is damaged"
+    fi
+}
+
+endless=("${small[@]}" --epochs 100000 --evaluate-every 1000)
+
+# under_way RANKS OPTION...: starts an endless run and waits until it has saved.
+under_way() {
+    local ranks=$1
+    shift
+    start "$ranks" "${endless[@]}" --checkpoint-steps 10 "$@"
+    await 30 has_rows run/steps.csv 24 || fault "no step 23 within 30 s"
+}
+
+begin "a rank is killed"
+under_way 3
+kill -KILL "$(rank_process 1)"
+finish 10 any
+newest_is_whole run
+
+begin "a rank stops"
+under_way 3 --comm-timeout 5
+victim=$(rank_process 1)
+kill -STOP "$victim"
+finish 25 5
+said 1 "resnet-dp: error: "
+said 1 "rank 1 (pid $victim)"
+kill -KILL "$victim" 2>/dev/null
+newest_is_whole run
+
+begin "SIGTERM to one process"
+under_way 0
+kill -TERM "$process"
+finish 20 75
+newest_is_whole run
+
+# mpirun passes SIGTERM on and kills what is left some seconds later; whose exit code it shows is its own affair.
+begin "SIGTERM to mpirun"
+under_way 2
+kill -TERM "$process"
+finish 20 any
+newest_is_whole run
+
+# A limit on the size of files lets the tables grow and stops every checkpoint.
+begin "no room for a checkpoint: file size limit"
+run 0 2 "${small[@]}" --epochs 1
+saved=$(echo run/checkpoints/ckpt-*)
+cp "$saved" before.h5
+(
+    ulimit -f 60
+    run 3 2 "${small[@]}" --epochs 2 --max-steps 40 --resume auto
+    echo "$problem" >problem
+)
+problem+=$(cat problem)
+said 2 "warning: .*training goes on"
+grep -q "File too large" err || fault "the reason is not said"
+said 1 "error: .*the last checkpoint could not be written"
+grep -q "^Test accuracy: " out || fault "the run did not go on to its end"
+cmp -s "$saved" before.h5 || fault "the earlier checkpoint was touched"
+[ "$(find run/checkpoints -name '.*.tmp.*' | wc -l)" -eq 0 ] || fault "half a file is left"
+run 0 2 "${small[@]}" --epochs 2 --resume auto
+
+begin "no room for a checkpoint: full disk"
+mkdir disk
+if mount -t tmpfs -o size=512k tmpfs disk 2>/dev/null; then
+    run 0 2 "${small[@]}" --run-dir disk/run --epochs 1 --checkpoint-epochs 2
+    head -c 1M /dev/zero >disk/filler 2>/dev/null
+    size=$(stat -c %s disk/filler)
+    truncate -s $((size - 32768)) disk/filler
+    run 3 2 "${small[@]}" --run-dir disk/run --epochs 2 --resume auto
+    said 1 "warning: .*training goes on"
+    grep -q "No space left on device" err || fault "the reason is not said"
+    newest_is_whole disk/run
+    rm disk/filler
+    run 0 2 "${small[@]}" --run-dir disk/run --epochs 2 --resume auto
+    umount disk
+else
+    echo "skip $name: no tmpfs can be mounted here"
+    name=""
+fi
+
+# refused FILE ARGUMENT...: exit code 2 with one error line, within 10 s.
+refused() {
+    local begun_here=$SECONDS
+    run 2 "$@"
+    said 1 "resnet-dp: error: "
+    [ $((SECONDS - begun_here)) -le 10 ] || fault "took $((SECONDS - begun_here)) s"
+}
+
+# flip FILE OFFSET: inverts a byte.
+flip() {
+    local byte
+    byte=$(od -An -tu1 -j "$2" -N 1 "$1")
+    # shellcheck disable=SC2059
+    printf "\\x$(printf %x $((byte ^ 255)))" | dd of="$1" bs=1 seek="$2" conv=notrunc 2>/dev/null
+}
+
+begin "damaged data"
+size=$(stat -Lc %s data.h5)
+for at in 0 $((size / 3)) $((size * 2 / 3)); do
+    cp --remove-destination "$work/data.h5" data.h5
+    flip data.h5 "$at"
+    refused 2 "${small[@]}" --epochs 1
+    cp "$work/data.h5" data.h5
+    truncate -s "$at" data.h5
+    refused 0 "${small[@]}" --epochs 1
+done
+[ -e run/steps.csv ] && fault "a run was begun"
+
+begin "damaged checkpoints"
+run 0 0 "${small[@]}" --epochs 2 --max-steps 30
+newest=run/checkpoints/ckpt-e0001-s0000030.h5
+cp $newest whole.h5
+size=$(stat -c %s $newest)
+for at in 3 $((size / 2)) $((size - 5)); do
+    cp whole.h5 $newest
+    flip $newest "$at"
+    refused 0 "${small[@]}" --epochs 2 --resume $newest
+done
+truncate -s $((size / 2)) $newest
+refused 2 "${small[@]}" --epochs 2 --resume $newest
+run 0 2 "${small[@]}" --epochs 2 --max-steps 30 --resume auto
+said 1 "warning: .*skipped"
+grep -q "ckpt-e0001-s0000020" out || fault "it does not say that it goes on from the older one"
+cmp -s $newest whole.h5 && fault "one and two ranks have saved the same bytes"
+truncate -s 1000 run/checkpoints/ckpt-*
+refused 2 "${small[@]}" --epochs 2 --resume auto
+
+begin "killed six times at any moment"
+killed=("${small[@]}" --epochs 12 --checkpoint-steps 7 --resume auto)
+in_dir straight run 0 2 "${killed[@]}"
+mkdir killed && cd killed || exit 1
+ln -s "$work/data.h5" .
+RANDOM=4711
+for turn in 1 2 3 4 5 6; do
+    before=$(rows run/steps.csv)
+    start 2 "${killed[@]}"
+    # Early ones hit the start; the others come after a few more steps.
+    [ "$turn" -le 2 ] || await 20 has_rows run/steps.csv $((before < 200 ? before + 10 : 240))
+    sleep "0.$((RANDOM % 9))"
+    victim=$(rank_process $((turn % 2)))
+    [ -z "$victim" ] || kill -KILL "$victim"
+    finish 10 any
+done
+run 0 2 "${killed[@]}"
+cd .. || exit 1
+equal straight killed metrics.csv metrics.jsonl steps.csv checkpoints/ckpt-e0012-s0000240.h5
+echo "     $(grep -c . killed/run/steps.csv) rows"
+
+begin "the loss is no number"
+for ranks in 0 2; do
+    run 4 "$ranks" "${small[@]}" --epochs 1 --lr 1000 --lr-scaling linear --lr-base-batch 1 --force
+    said 1 "resnet-dp: error: .*training has diverged"
+    said 1 "error:"
+done
+
+verdict
