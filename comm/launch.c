@@ -121,6 +121,20 @@ static void find_host(struct rdp_launch *launch)
     rdp_cpus_format(&facts.mine, launch->cores, sizeof launch->cores);
 }
 
+void rdp_launch_hint(int *rank, int *size)
+{
+    *rank = (int)environment_integer("OMPI_COMM_WORLD_RANK");
+    *size = (int)environment_integer("OMPI_COMM_WORLD_SIZE");
+    if (*size < 1) { /* not Open MPI's mpirun: srun, or nothing */
+        *rank = (int)environment_integer("SLURM_PROCID");
+        *size = (int)environment_integer("SLURM_STEP_NUM_TASKS");
+    }
+    if (*size < 1) {
+        *rank = 0;
+        *size = 1;
+    }
+}
+
 int rdp_launch_begin(struct rdp_launch *launch, int *argc, char ***argv)
 {
     int provided = 0;

@@ -22,6 +22,8 @@ struct rdp_launch {
     bool mpi_started;           /* false for commands that run alone without MPI */
 };
 
+/* What the launcher's environment says before MPI is started: for messages of commands that run alone. 0 and 1 without one. */
+void rdp_launch_hint(int *rank, int *size);
 /* Starts MPI (FUNNELED), finds the facts, sets rdp_log_identity. Must be called before the first OpenMP region.
  * RDP_EUSAGE for srun without PMIx (SLURM_NTASKS > 1, world of 1), with the cure in the message. */
 int rdp_launch_begin(struct rdp_launch *launch, int *argc, char ***argv);

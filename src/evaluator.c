@@ -192,13 +192,13 @@ void rdp_evaluation_free(struct rdp_evaluation *evaluation)
 void rdp_evaluation_print(const struct rdp_evaluation *evaluation, const struct rdp_dataset_info *info)
 {
     const int classes = evaluation->classes;
-    rdp_say("\n%-14s %8s %8s %9s   predicted as (classes in the same order)\n", "Class", "Correct", "Of", "Accuracy");
+    rdp_say("\n%-20s %8s %8s %9s   predicted as (classes in the same order)\n", "Class", "Correct", "Of", "Accuracy");
     for (int k = 0; k < classes; k++) {
         const int64_t *row = evaluation->confusion + (size_t)k * (size_t)classes;
         int64_t count = 0;
         for (int j = 0; j < classes; j++)
             count += row[j];
-        rdp_say("%-14s %8lld %8lld %7.2f %%  ", info->class_names[k], (long long)row[k], (long long)count,
+        rdp_say("%-20s %8lld %8lld %7.2f %%  ", info->class_names[k], (long long)row[k], (long long)count,
                 count > 0 ? 100.0 * (double)row[k] / (double)count : 0.0);
         for (int j = 0; j < classes; j++)
             rdp_say(" %4lld", (long long)row[j]);

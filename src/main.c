@@ -88,6 +88,15 @@ static bool answered(const struct command *command, int argc, char **argv)
     return false;
 }
 
+/* Four ranks that each write the same file, or print the same table, are a mistake. */
+static void check_alone(const struct command *command)
+{
+    int rank, size;
+    rdp_launch_hint(&rank, &size);
+    if (size > 1)
+        rdp_fail(RDP_EUSAGE, "%s: runs alone, but was started as %d ranks; start it without mpirun or srun", command->name, size);
+}
+
 static int run(const struct command *command, struct rdp_session *session, int argc, char **argv)
 {
     struct rdp_options options;
@@ -105,8 +114,13 @@ int main(int argc, char **argv)
     const struct command *command = find_command(argc, argv);
     if (answered(command, argc, argv))
         return 0;
-    if (command == NULL) {
-        rdp_fail_print();
+    if (command != NULL && command->lone != NULL)
+        check_alone(command);
+    if (rdp_fail_message()[0] != '\0') {
+        int rank, size;
+        rdp_launch_hint(&rank, &size);
+        if (rank == 0) /* all ranks see the same mistake: one of them speaks */
+            rdp_fail_print();
         return rdp_status_exit_code(RDP_EUSAGE);
     }
     int status = rdp_session_begin(&session, command->parallel != NULL, &argc, &argv);

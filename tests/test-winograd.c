@@ -238,17 +238,20 @@ static void test_against_direct(bool bf16)
     for (size_t i = 0; i < sizeof problems / sizeof *problems; i++) {
         const struct problem *p = &problems[i];
         struct tensors t;
-        struct results one, two;
+        struct results one, two, again;
         make_tensors(p, bf16, &t);
         convolve(p, &t, bf16, 1, p->images, &one);
         compare(p, "forward", one.y, t.y, t.y_count, bf16);
         compare(p, "backward data", one.dx, t.dx, t.x_count, bf16);
         compare(p, "backward weights", one.dw, t.dw, t.w_count, false);
-        /* Threads and chunks change no bit. */
+        /* Threads and chunks change no bit of the first two; calls none of the third, but threads its order of sums. */
         convolve(p, &t, bf16, 2, 2, &two);
         assert_memory_equal(one.y, two.y, one.y_bytes);
         assert_memory_equal(one.dx, two.dx, one.dx_bytes);
-        assert_memory_equal(one.dw, two.dw, one.dw_bytes);
+        convolve(p, &t, bf16, 2, p->images, &again);
+        compare(p, "backward weights", two.dw, t.dw, t.w_count, false);
+        assert_memory_equal(two.dw, again.dw, two.dw_bytes);
+        free_results(&again);
         free_results(&one);
         free_results(&two);
         free_tensors(&t);
@@ -265,6 +268,22 @@ static void test_bf16(void **unused)
 {
     (void)unused;
     test_against_direct(true);
+}
+
+/* Threads that find no tile to work on add nothing. */
+static void test_more_threads_than_tiles(void **unused)
+{
+    (void)unused;
+    const struct problem p = {4, 4, 16, 32, 3};
+    struct tensors t;
+    struct results r;
+    make_tensors(&p, false, &t);
+    convolve(&p, &t, false, 8, 1, &r);
+    compare(&p, "forward", r.y, t.y, t.y_count, false);
+    compare(&p, "backward data", r.dx, t.dx, t.x_count, false);
+    compare(&p, "backward weights", r.dw, t.dw, t.w_count, false);
+    free_results(&r);
+    free_tensors(&t);
 }
 
 /* A diverged network must show: one infinity or NaN in the input makes a NaN in the output. */
@@ -288,6 +307,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_f32),
         cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_more_threads_than_tiles),
         cmocka_unit_test(test_not_finite),
     };
     if (!rdp_winograd_supported()) {

@@ -198,6 +198,7 @@ static void convolve_block(const struct convolution *c, struct range block, floa
 /* What one thread works through: blocks of tiles, of its own or of all threads, and its own or the common workspace. */
 struct share {
     struct team team;
+    int teams; /* that have tiles: the first ones */
     struct range tiles;
     float *workspace;
 };
@@ -206,8 +207,10 @@ static struct share share_of(const struct rdp_winograd *plan, int tiles, float *
 {
     int index = omp_get_thread_num(), size = omp_get_num_threads();
     if (shares_blocks(plan))
-        return (struct share){{index, size}, {0, tiles}, workspace};
-    return (struct share){{0, 1}, part_of(tiles, size, index), workspace + (size_t)index * own_size};
+        return (struct share){{index, size}, 1, {0, tiles}, workspace};
+    int teams = size < tiles ? size : tiles;
+    struct range part = index < teams ? part_of(tiles, teams, index) : (struct range){0, 0};
+    return (struct share){{0, 1}, teams, part, workspace + (size_t)index * own_size};
 }
 
 /* The `index`-th of the `blocks` nearly equal blocks of a share. */
@@ -314,8 +317,8 @@ static void gradient_block(const struct gradient *c, struct range block, float *
         int outputs = output + 2 <= (size_t)plan->output_blocks ? 2 : 1;
         float *sum = workspace + position * block_stride(plan) + output * row;
         for (int input = 0; input < inputs; input++)
-            k->accumulate(v + position * v_stride + (size_t)input * lines, g + position * g_stride + output * lines, lines,
-                          tiles, outputs, sum + (size_t)input * PRODUCT_BLOCK, row, add);
+            k->accumulate(v + position * v_stride + (size_t)input * lines, g + position * g_stride + output * lines,
+                          lines, tiles, outputs, sum + (size_t)input * PRODUCT_BLOCK, row, add);
     }
     wait_for(team);
 }
@@ -332,26 +335,24 @@ static void add_sums(const struct rdp_winograd *plan, float *sums, size_t own_si
         }
 }
 
-void rdp_winograd_backward_weights(const struct rdp_winograd *plan, const void *x, const void *dy, float *dw, int images,
-                                   void *workspace)
+void rdp_winograd_backward_weights(const struct rdp_winograd *plan, const void *x, const void *dy, float *dw,
+                                   int images, void *workspace)
 {
     struct gradient c = {plan, x, dy, images * tiles_per_image(plan)};
     int most = block_tiles(plan, OWN_GRADIENT_TILES), weight_blocks = plan->input_blocks * plan->output_blocks;
     size_t own_size = lines_size(plan, most) + POSITIONS * block_stride(plan);
 #pragma omp parallel num_threads(plan->threads)
     {
-        int index = omp_get_thread_num(), size = omp_get_num_threads();
         struct share share = share_of(plan, c.tiles, workspace, own_size);
         int blocks = divide_up(share.tiles.end - share.tiles.begin, most);
         for (int i = 0; i < blocks; i++)
             gradient_block(&c, block_of(&share, blocks, i), share.workspace, i > 0, share.team);
-        /* Threads without a tile have no sum; only the last of part_of()'s parts are never empty, so count from the end. */
 #pragma omp barrier
-        struct range part = part_of(weight_blocks, size, index);
+        struct range part = part_of(weight_blocks, omp_get_num_threads(), omp_get_thread_num());
         for (int i = part.begin; i < part.end; i++) {
-            if (!shares_blocks(plan))
-                add_sums(plan, workspace, own_size, size, i);
-            k_gradient
+            add_sums(plan, workspace, own_size, share.teams, i);
+            kernels()->weights_gradient((float *)workspace + (size_t)i * PRODUCT_BLOCK, block_stride(plan),
+                                        dw + (size_t)i * WEIGHTS_BLOCK);
         }
     }
 }
