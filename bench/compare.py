@@ -7,7 +7,7 @@ One pair is one process of each program, one after the other, in turns which of 
 repeats. The figure of a program is the median over the pairs, its spread the least and the greatest. Several --python (virtual
 environments with different versions) are several peers, each measured in every pair; the fastest in the median is *the* peer.
 Before the pairs the peer runs once in each memory format; the pairs use its faster one. The program is $RESNET_DP or
-build/resnet-dp. Only Python's standard library is needed here; PYTHON needs PyTorch.
+build/release/resnet-dp. Only Python's standard library is needed here; PYTHON needs PyTorch.
 """
 import argparse
 import configparser
@@ -160,7 +160,7 @@ def table(result):
 def main():
     o = options()
     o.python = o.python or ["python3"]
-    program = os.environ.get("RESNET_DP", os.path.join(ROOT, "build", "resnet-dp"))
+    program = os.environ.get("RESNET_DP", os.path.join(ROOT, "build", "release", "resnet-dp"))
     if not os.access(program, os.X_OK):
         raise SystemExit("compare.py: no program at %s: build it, or set RESNET_DP to its path" % program)
     for python in o.python:

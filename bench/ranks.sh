@@ -4,12 +4,12 @@
 #
 #   bench/ranks.sh [PAIRS] [PRECISION]...        default: 5 pairs, fp32 and bf16
 #
-# Environment: RESNET_DP (build/resnet-dp), THREADS (2), BATCH (128), STEPS (8), REPEATS (3), RECIPE, MPIRUN (mpirun),
+# Environment: RESNET_DP (build/release/resnet-dp), THREADS (2), BATCH (128), STEPS (8), REPEATS (3), RECIPE, MPIRUN (mpirun),
 # MPIRUN_FLAGS (more words for it, such as --bind-to none).
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
-program=${RESNET_DP:-$root/build/resnet-dp}
+program=${RESNET_DP:-$root/build/release/resnet-dp}
 recipe=${RECIPE:-$root/jobs/recipes/basic-2111.ini}
 threads=${THREADS:-2}
 mpirun=${MPIRUN:-mpirun}

@@ -8,8 +8,8 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "base/status.h"
 #include "comm/comm.h"
@@ -143,17 +143,10 @@ int rdp_buckets_progress(struct rdp_buckets *buckets)
     return RDP_OK;
 }
 
-static double seconds_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 int rdp_buckets_finish(struct rdp_buckets *buckets, double *exposed_seconds)
 {
     struct rdp_comm *comm = buckets->comm;
-    double started_at = seconds_now();
+    double started_at = rdp_now();
 
     RDP_TRY(require_step(buckets, "finish"));
     buckets->watermark = buckets->count;
@@ -163,6 +156,6 @@ int rdp_buckets_finish(struct rdp_buckets *buckets, double *exposed_seconds)
         RDP_TRY(comm->ops->wait(comm, &bucket->request, bucket->name));
     }
     buckets->in_step = false;
-    *exposed_seconds += seconds_now() - started_at;
+    *exposed_seconds += rdp_now() - started_at;
     return RDP_OK;
 }

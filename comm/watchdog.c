@@ -33,6 +33,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/status.h"
 #include "comm/launch.h"
 #include "comm/mpi_check.h"
@@ -91,9 +92,7 @@ static struct entry *own = &unwatched;
 
 static int64_t now_ms(void)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    return (int64_t)(rdp_now() * 1000);
 }
 
 static void write_text(struct text *text, const char *from)

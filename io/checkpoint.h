@@ -72,6 +72,8 @@ int rdp_checkpoint_recognise(const char *path, int *is_checkpoint);
 int rdp_checkpoint_path(char *path, size_t size, const char *directory, int64_t epoch, int64_t step);
 /* Deletes all but the newest `keep` ckpt-*.h5 (0 keeps all), never best.h5, and stale temporary files. */
 int rdp_checkpoint_prune(const char *directory, int keep);
+/* The highest step among ckpt-*.h5 by their names, -1 if there are none. */
+int rdp_checkpoint_newest_step(const char *directory, int64_t *step);
 /* Newest file that reads without error; the skipped ones are warned about, with the reason. *checkpoint is NULL and
  * RDP_OK is returned if the directory is missing or holds none at all; RDP_EUSAGE if there are some and none is whole.
  */

@@ -172,3 +172,12 @@ int rdp_checkpoint_read_newest(struct rdp_checkpoint **checkpoint, const char *d
     free(entries.items);
     return status;
 }
+
+int rdp_checkpoint_newest_step(const char *directory, int64_t *step)
+{
+    struct entries entries;
+    RDP_TRY(list_entries(&entries, directory, false));
+    *step = entries.count > 0 ? entries.items[0].step : -1;
+    free(entries.items);
+    return RDP_OK;
+}

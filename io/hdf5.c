@@ -10,7 +10,8 @@
 
 #include "base/status.h"
 
-void rdp_h5_setup(void)
+/* Before the first call of a visit: no printing, no plug-ins. */
+static void setup(void)
 {
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
     H5PLset_loading_state(0);
@@ -105,7 +106,7 @@ int rdp_h5_create(struct rdp_h5_image *image, size_t growth, const char *path, h
                                              share_image,  unshare_image, image};
     int status = RDP_OK;
     herr_t done;
-    rdp_h5_setup();
+    setup();
     *image = (struct rdp_h5_image){NULL, 0};
     *file = -1;
     hid_t access = H5Pcreate(H5P_FILE_ACCESS), creation = H5Pcreate(H5P_FILE_CREATE);
@@ -148,7 +149,7 @@ int rdp_h5_open_image(const struct rdp_h5_image *image, const char *path, hid_t 
                                              share_image, unshare_image, shared.plain};
     int status = RDP_OK;
     herr_t done;
-    rdp_h5_setup();
+    setup();
     *file = -1;
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
     RDP_H5(done, H5Pset_fapl_core(access, 1 << 20, 0), RDP_EUSAGE, path, status, out);
@@ -164,7 +165,7 @@ int rdp_h5_open_file(const char *path, hid_t *file)
 {
     int status = RDP_OK;
     herr_t done;
-    rdp_h5_setup();
+    setup();
     *file = -1;
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
     RDP_H5(done, H5Pset_fapl_sec2(access), RDP_EUSAGE, path, status, out);

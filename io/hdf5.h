@@ -26,8 +26,6 @@
         } \
     } while (0)
 
-/* Before the first call of a visit: no printing, no plug-ins. */
-void rdp_h5_setup(void);
 /* Records "path: call failed: HDF5's reason; what to do" and returns `code`. */
 int rdp_h5_fail(int code, const char *call, const char *path);
 

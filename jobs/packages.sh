@@ -10,7 +10,7 @@ set -euo pipefail
 
 build_packages=(
     gcc libc6-dev make cmake ninja-build
-    libopenmpi-dev openmpi-bin libhdf5-dev libdnnl-dev libinih-dev libjansson-dev librandom123-dev
+    libopenmpi-dev openmpi-bin libhdf5-dev libdnnl-dev libinih-dev librandom123-dev
     libpng-dev libjpeg-dev zlib1g-dev
     curl ca-certificates # fetch the data
 )
@@ -44,11 +44,11 @@ advise_by_hand() {
 packages.sh: $1
 Install these and start again:
   Debian, Ubuntu (as root):   apt-get install ${missing[*]}
-  Fedora, RHEL 9 + EPEL:      dnf install gcc make cmake ninja-build openmpi-devel hdf5-devel inih-devel jansson-devel
+  Fedora, RHEL 9 + EPEL:      dnf install gcc make cmake ninja-build openmpi-devel hdf5-devel inih-devel
                               Random123-devel libpng-devel libjpeg-turbo-devel zlib-devel libcmocka-devel curl
                               oneDNN 2.6 or newer: onednn-devel on Fedora, from source or Spack on RHEL
                               then: module load mpi/openmpi-x86_64
-  Arch:                       pacman -S gcc make cmake ninja openmpi hdf5 onednn libinih jansson libpng libjpeg-turbo
+  Arch:                       pacman -S gcc make cmake ninja openmpi hdf5 onednn libinih libpng libjpeg-turbo
                               zlib cmocka curl; random123 from the AUR
 TEXT
     exit 2

@@ -2,8 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "base/status.h"
 #include "bench.h"
@@ -12,13 +12,6 @@
 #include "kernels/common/random.h"
 
 enum { WARM_UP_STEPS = 2, IMAGES_LEAST = 1024 };
-
-static double now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
 
 /*
  * Setting up.
@@ -61,21 +54,6 @@ static int make_images(struct rdp_bench *bench)
     return status;
 }
 
-static struct rdp_augment augment_of(const struct rdp_options *options)
-{
-    return (struct rdp_augment){
-        .mean = {0.5f, 0.5f, 0.5f},
-        .std = {0.25f, 0.25f, 0.25f},
-        .crop = options->crop == RDP_CROP_ZERO      ? RDP_PAD_ZERO
-                : options->crop == RDP_CROP_REFLECT ? RDP_PAD_REFLECT
-                                                    : RDP_PAD_NONE,
-        .padding = options->crop_padding,
-        .flip = options->flip,
-        .seed = (uint64_t)options->seed,
-        .enabled = true,
-    };
-}
-
 static int make_network(const struct rdp_bench *bench, struct rdp_network **network, struct rdp_device *device,
                         bool whole)
 {
@@ -96,7 +74,7 @@ static int make_step(struct rdp_bench *bench)
     const struct rdp_options *options = bench->options;
     for (int kind = 0; kind < RDP_BENCH_KINDS; kind++)
         RDP_TRY(rdp_calloc((void **)&bench->series[kind].rates, (size_t)options->repeats, sizeof(double), "rates"));
-    bench->augment = augment_of(options);
+    bench->augment = rdp_session_augment(options, (const float[]){0.5f, 0.5f, 0.5f}, (const float[]){0.25f, 0.25f, 0.25f});
     RDP_TRY(rdp_model_create(&bench->model, options, 10));
     RDP_TRY(make_network(bench, &bench->network, bench->session->device, false));
     RDP_TRY(make_images(bench));
@@ -190,12 +168,12 @@ static int measure(struct rdp_bench *bench, enum rdp_bench_kind kind, int repeat
     /* Half as many images as the steps: convolutions alone spread less, and there are up to three roofs. */
     const int passes = (options->steps * options->accumulate + 1) / 2;
     RDP_TRY(comm->ops->barrier(comm, 0, "the start of a measurement"));
-    const double begin = now();
+    const double begin = rdp_now();
     if (steps)
         RDP_TRY(run_steps(bench, kind == RDP_BENCH_STEP ? bench->step : bench->other_step, options->steps));
     else
         RDP_TRY(run_roof(series->network == NULL ? bench->network : series->network, passes));
-    double seconds = now() - begin;
+    double seconds = rdp_now() - begin;
     *own_seconds += seconds;
     RDP_TRY(comm->ops->allreduce_f64(comm, &seconds, 1, RDP_MAX, "the time of a measurement"));
     const double images =

@@ -121,9 +121,6 @@ static int inspect_checkpoint(const char *path)
 int rdp_cmd_inspect(const struct rdp_options *options)
 {
     int is_checkpoint;
-    if (options->argument_count != 1)
-        return rdp_fail(RDP_EUSAGE, "inspect takes exactly one file, got %d; name a data set or a checkpoint",
-                        options->argument_count);
     const char *path = options->arguments[0];
     RDP_TRY(rdp_checkpoint_recognise(path, &is_checkpoint));
     return is_checkpoint ? inspect_checkpoint(path) : inspect_dataset(path);

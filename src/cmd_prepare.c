@@ -16,20 +16,12 @@
 #include "io/cifar.h"
 #include "io/dataset.h"
 
+/* The parser has seen to it that there is exactly one of the two. */
 static int make_content(struct rdp_dataset_content *content, const struct rdp_options *options)
 {
-    if (options->argument_count > 0)
-        return rdp_fail(RDP_EUSAGE, "prepare takes no word without an option, got \"%s\"; did you mean --from %s?",
-                        options->arguments[0], options->arguments[0]);
-    if (options->synthetic && options->from[0] != '\0')
-        return rdp_fail(RDP_EUSAGE, "prepare takes either --from or --synthetic, not both");
     if (options->synthetic)
         return rdp_synthetic_make(content, options->synthetic_train, options->synthetic_test, (uint64_t)options->seed);
-    if (options->from[0] != '\0')
-        return rdp_cifar_read(content, options->from);
-    return rdp_fail(RDP_EUSAGE,
-                    "prepare needs --from DIR (the official CIFAR-10 binaries, or cifar-10-binary.tar.gz) or "
-                    "--synthetic");
+    return rdp_cifar_read(content, options->from);
 }
 
 static bool is_same(const struct rdp_dataset_info *info, const struct rdp_dataset_content *content)
@@ -80,7 +72,7 @@ static int verify_and_print(const char *path)
 int rdp_cmd_prepare(const struct rdp_options *options)
 {
     struct rdp_dataset_content content;
-    const char *path = options->out[0] != '\0' ? options->out : "cifar10.h5";
+    const char *path = options->out;
     bool keep;
     RDP_TRY(make_content(&content, options));
     int status = look_at_old(path, &content, &keep);

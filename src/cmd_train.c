@@ -16,22 +16,6 @@
 #include "signals.h"
 #include "trainer.h"
 
-static struct rdp_augment augment_of(const struct rdp_options *options, const struct rdp_dataset_info *info)
-{
-    struct rdp_augment augment = {
-        .crop = options->crop == RDP_CROP_ZERO      ? RDP_PAD_ZERO
-                : options->crop == RDP_CROP_REFLECT ? RDP_PAD_REFLECT
-                                                    : RDP_PAD_NONE,
-        .padding = options->crop_padding,
-        .flip = options->flip,
-        .seed = (uint64_t)options->seed,
-        .enabled = true,
-    };
-    memcpy(augment.mean, info->mean, sizeof augment.mean);
-    memcpy(augment.std, info->std, sizeof augment.std);
-    return augment;
-}
-
 /* Each rank opens the file and reads its part: sampler, validation, test. */
 static int load_data(struct rdp_trainer *trainer, struct rdp_dataset *dataset)
 {
@@ -116,7 +100,7 @@ static int set_up(struct rdp_trainer *trainer)
     RDP_TRY(open_data(trainer));
     RDP_TRY(rdp_comm_agree(comm, make_network(trainer), "planning the network"));
     RDP_TRY(rdp_run_dir_open(&trainer->options, comm, &trainer->lock));
-    trainer->augment = augment_of(&trainer->options, &trainer->data);
+    trainer->augment = rdp_session_augment(&trainer->options, trainer->data.mean, trainer->data.std);
     trainer->standing.best = INFINITY;
     RDP_TRY(rdp_trainer_resume(trainer));
     RDP_TRY(rdp_comm_agree(comm, open_report(trainer), "opening the run's files"));
@@ -164,7 +148,7 @@ static int write_summary(const struct rdp_trainer *trainer)
     return status;
 }
 
-/* Rank 0 writes what remains of the run. Its accuracy line is the last word. */
+/* Rank 0 writes what remains of the run. Its accuracy line is the last word, also when one of the files cannot be written. */
 static int finish(struct rdp_trainer *trainer)
 {
     int status = RDP_OK;
@@ -172,16 +156,17 @@ static int finish(struct rdp_trainer *trainer)
         if (trainer->last_test.count > 0)
             rdp_evaluation_print(&trainer->last_test, &trainer->data);
         status = write_summary(trainer);
-        if (status == RDP_OK && trainer->options.plot)
+        /* A run that was over when it was resumed may stand in a new directory, with nothing to draw. */
+        if (status == RDP_OK && trainer->options.plot && trainer->trained_steps > 0)
             status = rdp_plot_run(trainer->options.run_dir, NULL);
     }
-    RDP_TRY(rdp_comm_agree(trainer->session->comm, status, "writing the run's summary"));
+    status = rdp_comm_agree(trainer->session->comm, status, "writing the run's summary");
     rdp_say("\nRun directory: %s\n", trainer->options.run_dir);
     if (trainer->last_test.count > 0)
         rdp_evaluation_print_accuracy("Test", &trainer->last_test);
     if (trainer->save_failed && trainer->session->comm->rank == 0)
         rdp_log_error("the last checkpoint could not be written (see the warning above); make room and --resume auto");
-    return trainer->save_failed ? RDP_EIO : RDP_OK;
+    return status == RDP_OK && trainer->save_failed ? RDP_EIO : status;
 }
 
 static void tear_down(struct rdp_trainer *trainer)

@@ -171,7 +171,7 @@ int rdp_evaluator_run(struct rdp_evaluator *evaluator, struct rdp_network *netwo
 {
     struct scratch scratch = {0};
     memset(evaluation, 0, sizeof *evaluation);
-    rdp_watchdog_phase("evaluation", 0);
+    rdp_watchdog_phase("evaluation", -1);
     int status = run(evaluator, network, normalise, evaluation, &scratch);
     free(scratch.rows);
     free(scratch.labels);

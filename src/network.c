@@ -4,20 +4,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "base/status.h"
 #include "comm/comm.h"
 #include "kernels/common/random.h"
 #include "network_plan.h"
-
-static double now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
 
 static int allocate_flat(struct rdp_network *network)
 {
@@ -232,9 +225,9 @@ struct run {
 
 static int run_timed(struct rdp_network *network, const struct rdp_operation *op, const struct run *run, int first, int count)
 {
-    double begin = now();
+    double begin = rdp_now();
     RDP_TRY(run_operation(network, op, run->training, first, count));
-    network->plan->seconds[op->kind] += now() - begin;
+    network->plan->seconds[op->kind] += rdp_now() - begin;
     return run->tick == NULL ? RDP_OK : run->tick(run->context);
 }
 

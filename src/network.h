@@ -27,7 +27,7 @@ enum {
     RDP_TOTAL_LOSS,    /* sum over the samples */
     RDP_TOTAL_CORRECT, /* number of right predictions */
     RDP_TOTAL_STOP,    /* ranks that were told to stop */
-    RDP_TOTAL_SAVE,    /* rank 0's clock says that a checkpoint is due */
+    RDP_TOTAL_SAVE,    /* ranks whose clock says that a checkpoint is due */
     RDP_TOTALS = 16
 };
 

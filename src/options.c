@@ -19,7 +19,9 @@ _Static_assert(sizeof(enum rdp_block) == sizeof(int), "choices are stored as int
 #define TRAIN RDP_CMD_TRAIN
 #define BENCH RDP_CMD_BENCH
 #define MODEL (RDP_CMD_TRAIN | RDP_CMD_SUMMARY | RDP_CMD_BENCH)
+#define EVAL RDP_CMD_EVAL
 #define NETWORK (RDP_CMD_EVAL | RDP_CMD_PREDICT) /* take the model from a checkpoint */
+#define COMPUTES (TRAIN | BENCH | NETWORK)
 #define DECIDES RDP_OPTION_DECIDES
 #define ABOVE RDP_OPTION_ABOVE_MIN
 #define BELOW RDP_OPTION_BELOW_MAX
@@ -44,7 +46,7 @@ const struct rdp_option rdp_option_rows[] = {
 #define GROUP "files"
     TEXT("recipe", "FILE", recipe, "", RDP_OPTION_NO_RECIPE, MODEL, "INI file whose keys are option names"),
     TEXT("checkpoint", "FILE", checkpoint, "", 0, NETWORK, "the trained network"),
-    TEXT("data", "FILE.h5", data, "cifar10.h5", 0, TRAIN | NETWORK, "data set made by prepare"),
+    TEXT("data", "FILE.h5", data, "cifar10.h5", 0, TRAIN | EVAL, "data set made by prepare"),
     TEXT("run-dir", "DIR", run_dir, "", 0, TRAIN, "where the run is written; default runs/<recipe>-<UTC date-time>"),
     YES_NO("force", force, "no", RDP_OPTION_NO_RECIPE, TRAIN, "reuse a run directory that holds another run"),
     TEXT("from", "PATH", from, "", 0, RDP_CMD_PREPARE,
@@ -67,20 +69,20 @@ const struct rdp_option rdp_option_rows[] = {
            "where the shape changes: 1x1 convolution and batch-norm, or every other pixel and zero channels"),
 #undef GROUP
 #define GROUP "device"
-    CHOICE("device", "auto|cpu|cuda", device, "auto", 0, MODEL | NETWORK | RDP_CMD_INFO,
+    CHOICE("device", "auto|cpu|cuda", device, "auto", 0, COMPUTES | RDP_CMD_INFO,
            "what computes; auto says what it chose"),
-    CHOICE("precision", "fp32|bf16", precision, "fp32", DECIDES, MODEL | NETWORK,
+    CHOICE("precision", "fp32|bf16", precision, "fp32", DECIDES, COMPUTES,
            "of activations and convolutions; weights, statistics and sums are always fp32"),
-    INTEGER("threads", threads, "0", 0, 4096, 0, MODEL | NETWORK | RDP_CMD_INFO,
+    INTEGER("threads", threads, "0", 0, 4096, 0, COMPUTES | RDP_CMD_INFO,
             "CPU threads per rank; 0: as many as it may run on"),
-    CHOICE("conv-algorithm", "auto|direct|winograd", conv_algorithm, "auto", DECIDES, MODEL | NETWORK,
+    CHOICE("conv-algorithm", "auto|direct|winograd", conv_algorithm, "auto", DECIDES, COMPUTES,
            "of convolutions on the CPU"),
 #undef GROUP
 #define GROUP "training"
     INTEGER("epochs", epochs, "10", 1, 1000000, DECIDES, TRAIN, "passes over the training data"),
-    INTEGER("batch", batch, "128", 1, 1048576, DECIDES, MODEL | NETWORK,
+    INTEGER("batch", batch, "128", 1, 1048576, DECIDES, TRAIN | BENCH | EVAL,
             "images per step, over all ranks and micro-batches"),
-    INTEGER("accumulate", accumulate, "1", 1, 65536, DECIDES, MODEL, "micro-batches per step, to save memory"),
+    INTEGER("accumulate", accumulate, "1", 1, 65536, DECIDES, TRAIN | BENCH, "micro-batches per step, to save memory"),
     INTEGER64("seed", seed, "1", 0, INFINITY, DECIDES, TRAIN | BENCH,
               "initial weights, sample order, augmentation, validation split"),
     INTEGER64("max-steps", max_steps, "0", 0, INFINITY, 0, TRAIN, "end the run after so many steps; 0: no limit"),
@@ -121,7 +123,7 @@ const struct rdp_option rdp_option_rows[] = {
            "re-deal the samples to the ranks before every epoch, or let each keep its own"),
     REAL("val-fraction", val_fraction, "0", 0, 1, DECIDES | BELOW, TRAIN,
          "share of the training data kept for validation"),
-    CHOICE("evaluate-on", "rank0|all", evaluate_on, "rank0", 0, TRAIN | RDP_CMD_EVAL, "who evaluates"),
+    CHOICE("evaluate-on", "rank0|all", evaluate_on, "rank0", 0, TRAIN | EVAL, "who evaluates"),
     INTEGER("evaluate-every", evaluate_every, "1", 0, 1000000, 0, TRAIN,
             "epochs between evaluations; 0: only after the last"),
 #undef GROUP
@@ -129,7 +131,7 @@ const struct rdp_option rdp_option_rows[] = {
     REAL("bucket-mb", bucket_mb, "4", 0, 65536, ABOVE, TRAIN | BENCH, "MiB of gradients per all-reduce"),
     YES_NO("overlap", overlap, "yes", 0, TRAIN | BENCH, "all-reduce while backward goes on"),
     YES_NO("sync-bn", sync_bn, "no", DECIDES, TRAIN | BENCH, "batch-norm statistics over all ranks"),
-    REAL("comm-timeout", comm_timeout, "120", 0, 1e6, 0, TRAIN | BENCH | NETWORK | RDP_CMD_INFO,
+    REAL("comm-timeout", comm_timeout, "120", 0, 1e6, 0, TRAIN | BENCH | EVAL | RDP_CMD_INFO,
          "seconds after which a silent rank ends the run; 0: never"),
 #undef GROUP
 #define GROUP "checkpoints"

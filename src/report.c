@@ -13,9 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -45,13 +45,6 @@ struct rdp_report {
         char path[4096];
     } files[FILE_COUNT];
 };
-
-static double now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
 
 /* The epoch (steps.csv: step) that a row belongs to, -1 if it is none. JSON rows begin with it as CSV rows do: {"epoch": 3, ... */
 static int64_t row_epoch(const char *row)
@@ -155,7 +148,7 @@ int rdp_report_open(struct rdp_report **report, const char *run_dir, const struc
     struct rdp_report *opened = memory;
     opened->active = active;
     opened->progress = options->progress;
-    opened->last_drawn = now();
+    opened->last_drawn = rdp_now();
     for (int i = 0; i < FILE_COUNT; i++)
         opened->files[i].descriptor = -1;
     for (int i = 0; active && i < FILE_COUNT; i++) {
@@ -208,7 +201,7 @@ void rdp_report_progress(struct rdp_report *report, int64_t epoch, int64_t epoch
     char line[RDP_BAR_MAX];
     if (!report->active || !report->progress)
         return;
-    double time = now();
+    double time = rdp_now();
     if (time - report->last_drawn < 0.1)
         return;
     /* Asked every time: windows are resized. */
@@ -328,7 +321,7 @@ int rdp_report_epoch(struct rdp_report *report, int64_t epochs, const struct rdp
     if (!report->active)
         return RDP_OK;
     clear_bar(report);
-    report->last_drawn = now();
+    report->last_drawn = rdp_now();
     print_row(report, epochs, metrics, timing);
     for (int i = 0; i < STEPS_CSV; i++) {
         char *row = NULL;

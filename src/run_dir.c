@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/status.h"
 #include "io/durable.h"
 
@@ -46,11 +47,16 @@ static int lock_directory(const struct rdp_options *options, int *lock)
     *lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (*lock < 0)
         return rdp_fail(RDP_EUSAGE, "%s: cannot create it: %s; choose another --run-dir", path, strerror(errno));
-    if (flock(*lock, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
-        close(*lock);
-        *lock = -1;
-        return rdp_fail(RDP_EUSAGE, "%s: another resnet-dp is training into this directory; wait for it or choose another --run-dir",
-                        options->run_dir);
+    if (flock(*lock, LOCK_EX | LOCK_NB) != 0) {
+        if (errno == EWOULDBLOCK) {
+            close(*lock);
+            *lock = -1;
+            return rdp_fail(RDP_EUSAGE, "%s: another resnet-dp is training into this directory; wait for it or choose another "
+                                        "--run-dir",
+                            options->run_dir);
+        }
+        rdp_log_warning("%s: this file system has no locks (%s): nothing keeps a second run out of the directory", path,
+                        strerror(errno));
     }
     int length = snprintf(line, sizeof line, "%ld\n", (long)getpid());
     if (ftruncate(*lock, 0) != 0 || write(*lock, line, (size_t)length) != length)

@@ -48,6 +48,22 @@ int rdp_session_lone_device(struct rdp_device **device, const struct rdp_options
     return open_device(device, options, threads);
 }
 
+struct rdp_augment rdp_session_augment(const struct rdp_options *options, const float mean[3], const float std[3])
+{
+    struct rdp_augment augment = {
+        .crop = options->crop == RDP_CROP_ZERO      ? RDP_PAD_ZERO
+                : options->crop == RDP_CROP_REFLECT ? RDP_PAD_REFLECT
+                                                    : RDP_PAD_NONE,
+        .padding = options->crop_padding,
+        .flip = options->flip,
+        .seed = (uint64_t)options->seed,
+        .enabled = true,
+    };
+    memcpy(augment.mean, mean, sizeof augment.mean);
+    memcpy(augment.std, std, sizeof augment.std);
+    return augment;
+}
+
 void rdp_session_end(struct rdp_session *session)
 {
     rdp_watchdog_stop();

@@ -25,6 +25,8 @@ int rdp_session_begin(struct rdp_session *session, bool parallel, int *argc, cha
 int rdp_session_open_device(struct rdp_session *session, const struct rdp_options *options);
 /* A device for commands that run alone: the same choice without ranks. Owned by the caller. */
 int rdp_session_lone_device(struct rdp_device **device, const struct rdp_options *options);
+/* What the options say about augmentation, enabled; mean and std are of the pixels divided by 255. */
+struct rdp_augment rdp_session_augment(const struct rdp_options *options, const float mean[3], const float std[3]);
 /* Releases everything, in reverse order; MPI_Finalize last. */
 void rdp_session_end(struct rdp_session *session);
 

@@ -1,6 +1,7 @@
 /* What a checkpoint of training holds; see snapshot.h. */
 #include "snapshot.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,7 +38,13 @@ static int add_row(struct rdp_checkpoint *checkpoint, struct rdp_network *networ
     const struct rdp_parameter *parameter = &network->model->parameters[row];
     float *data;
     RDP_TRY(rdp_checkpoint_add_array(checkpoint, group, parameter->name, parameter->dims_count, parameter->dims, &data));
-    return rdp_network_take(network, row, flat, data);
+    RDP_TRY(rdp_network_take(network, row, flat, data));
+    for (int64_t i = 0; i < parameter->count; i++)
+        if (!isfinite(data[i]))
+            return rdp_fail(RDP_ENUMERIC, "%s/%s holds %g: training has diverged and is not saved; go on from an earlier checkpoint "
+                                          "with a smaller --lr",
+                            group, parameter->name, (double)data[i]);
+    return RDP_OK;
 }
 
 static int add_arrays(struct rdp_checkpoint *checkpoint, struct rdp_network *network, const float *momentum)

@@ -3,18 +3,11 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "base/status.h"
 #include "comm/watchdog.h"
-
-static double now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
 
 static int compare_ranges(const void *a, const void *b)
 {
@@ -134,7 +127,7 @@ static int update(struct rdp_step *step, double lr)
     struct rdp_network *network = step->network;
     struct rdp_device *device = network->device;
     const struct rdp_options *options = step->options;
-    const double begin = now();
+    const double begin = rdp_now();
     for (int i = 0; i < step->range_count; i++) {
         const struct range *range = &step->ranges[i];
         struct rdp_sgd sgd = {.lr = (float)lr, .momentum = (float)options->momentum, .nesterov = options->nesterov,
@@ -143,7 +136,7 @@ static int update(struct rdp_step *step, double lr)
                                  step->momentum + range->begin, range->end - range->begin));
     }
     RDP_TRY(rdp_network_weights_changed(network));
-    step->optimizer_seconds += now() - begin;
+    step->optimizer_seconds += rdp_now() - begin;
     return RDP_OK;
 }
 

@@ -19,7 +19,7 @@ double rdp_trainer_now(void)
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
-/* Rank 0's clock: the others learn of it in the step's totals. */
+/* By this rank's clock: the others learn of it in the step's totals. */
 static bool save_is_due_by_time(const struct rdp_trainer *trainer)
 {
     double minutes = trainer->options.checkpoint_minutes;
@@ -120,14 +120,17 @@ static int finish_epoch(struct rdp_trainer *trainer, const struct clocks *since,
         standing->loss_sum = 0;
     }
     RDP_TRY(rdp_report_epoch(trainer->report, options->epochs, &metrics, &timing));
-    return evaluated ? rdp_trainer_save_best(trainer, trainer->validation != NULL ? metrics.val_loss : 1 - metrics.test_accuracy)
-                     : RDP_OK;
+    /* A part of an epoch is no candidate: a run that goes on through it would not have been measured there. */
+    if (!evaluated || !whole)
+        return RDP_OK;
+    return rdp_trainer_save_best(trainer, trainer->validation != NULL ? metrics.val_loss : 1 - metrics.test_accuracy);
 }
 
 /* Saves where the run stands and leaves. */
 static int stop_here(struct rdp_trainer *trainer)
 {
     int signal_number = rdp_signals_stop();
+    trainer->save_failed = false; /* only this save decides: it holds all that earlier ones did */
     RDP_TRY(rdp_trainer_save(trainer));
     if (trainer->save_failed)
         return RDP_EIO; /* the warning said why */
@@ -161,10 +164,11 @@ static int run_epoch(struct rdp_trainer *trainer)
             continue;
         const bool last = finished(trainer);
         const int every = trainer->options.checkpoint_epochs;
+        const bool end_due = last && rdp_trainer_keeps_checkpoints(trainer);
         RDP_TRY(finish_epoch(trainer, &since, last));
         if (stop && !last)
             return stop_here(trainer);
-        if (save || (every > 0 && (last || standing->epoch % every == 0)))
+        if (save || end_due || (every > 0 && standing->epoch % every == 0))
             RDP_TRY(rdp_trainer_save(trainer));
         return RDP_OK; /* the epoch's counters may be those of the next one already */
     }

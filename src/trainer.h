@@ -47,6 +47,8 @@ int rdp_trainer_run(struct rdp_trainer *trainer);
 
 /* trainer_save.c. Collective. A checkpoint that cannot be written is a warning and sets save_failed: the run goes on. */
 int rdp_trainer_save(struct rdp_trainer *trainer);
+/* Whether any --checkpoint-* option asks for checkpoints. */
+bool rdp_trainer_keeps_checkpoints(const struct rdp_trainer *trainer);
 /* Saves as best.h5 if `measure` (less is better) beats the best so far. */
 int rdp_trainer_save_best(struct rdp_trainer *trainer, double measure);
 /* Applies --resume. Agreed. */

@@ -32,6 +32,9 @@ static void say_model(const struct rdp_trainer *trainer)
             rdp_format_bytes(activations, sizeof activations, (double)trainer->network->activation_bytes),
             rdp_format_bytes(arrays, sizeof arrays, 3.0 * 4.0 * (double)trainer->network->parameter_count));
     rdp_say("Convolution %s\n", algorithms);
+    if (strstr(algorithms, "ref:") != NULL && trainer->session->comm->rank == 0)
+        rdp_log_warning("some convolutions have no fast kernel in oneDNN for these widths and run its slow reference code: use widths "
+                        "that are multiples of 16");
 }
 
 static void say_training(const struct rdp_trainer *trainer)

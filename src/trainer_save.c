@@ -31,8 +31,7 @@ static int save(struct rdp_trainer *trainer, const char *path, bool prune)
     rdp_checkpoint_destroy(checkpoint);
     RDP_TRY(comm->ops->barrier(comm, 1, "rank 0's checkpoint"));
     RDP_TRY(comm->ops->allreduce_i64(comm, &failed, 1, RDP_MAX, "whether the checkpoint was written"));
-    /* The last word counts: a disk that had room again has lost nothing. */
-    trainer->save_failed = failed != 0;
+    trainer->save_failed |= failed != 0;
     return RDP_OK;
 }
 
@@ -45,14 +44,20 @@ int rdp_trainer_save(struct rdp_trainer *trainer)
     return save(trainer, path, true);
 }
 
+bool rdp_trainer_keeps_checkpoints(const struct rdp_trainer *trainer)
+{
+    const struct rdp_options *options = &trainer->options;
+    return options->checkpoint_epochs > 0 || options->checkpoint_steps > 0 || options->checkpoint_minutes > 0;
+}
+
 int rdp_trainer_save_best(struct rdp_trainer *trainer, double measure)
 {
     char path[RDP_PATH_MAX + 64];
     if (!(measure < trainer->standing.best))
         return RDP_OK;
     trainer->standing.best = measure;
-    if (trainer->options.checkpoint_epochs == 0 && trainer->options.checkpoint_steps == 0 && trainer->options.checkpoint_minutes <= 0)
-        return RDP_OK; /* no checkpoints were asked for */
+    if (!rdp_trainer_keeps_checkpoints(trainer))
+        return RDP_OK;
     rdp_run_dir_path(&trainer->options, "checkpoints/best.h5", path, sizeof path);
     return save(trainer, path, false);
 }
@@ -109,6 +114,20 @@ static int resume(struct rdp_trainer *trainer)
     return status;
 }
 
+/* Later checkpoints of this directory would count as newer than those that the run is going to write. */
+static int check_newest(const struct rdp_trainer *trainer)
+{
+    char directory[RDP_PATH_MAX + 32];
+    int64_t newest;
+    rdp_run_dir_path(&trainer->options, "checkpoints", directory, sizeof directory);
+    RDP_TRY(rdp_checkpoint_newest_step(directory, &newest));
+    if (newest > trainer->standing.step)
+        return rdp_fail(RDP_EUSAGE, "%s: holds a checkpoint of step %lld, later than step %lld of %s; resume into another --run-dir, or "
+                                    "move the later ones away",
+                        directory, (long long)newest, (long long)trainer->standing.step, trainer->resumed_from);
+    return RDP_OK;
+}
+
 /* All ranks must stand at one place: a file system may show one of them an older directory. */
 static int check_standing(const struct rdp_trainer *trainer)
 {
@@ -133,5 +152,7 @@ int rdp_trainer_resume(struct rdp_trainer *trainer)
     if (trainer->resumed_from[0] == '\0')
         return RDP_OK;
     RDP_TRY(rdp_comm_agree(comm, resume(trainer), "reading the checkpoint"));
+    if (strcmp(trainer->options.resume, "auto") != 0) /* auto took the newest that is whole */
+        RDP_TRY(rdp_comm_agree(comm, comm->rank == 0 ? check_newest(trainer) : RDP_OK, "looking for later checkpoints"));
     return rdp_comm_agree(comm, check_standing(trainer), "comparing the ranks' checkpoints");
 }

@@ -9,6 +9,8 @@ work=$(mktemp -d -p /dev/shm rdp-XXXXXX 2>/dev/null || mktemp -d)
 passed=0 failed=0 problem="" name="" code=0 process=0
 # Open MPI's libfabric and PSM layers cost a second at the start and at the end of every run.
 export OMPI_MCA_pml=${OMPI_MCA_pml-ob1}
+# Killed ranks leave their shared memory behind: here it goes with the rest.
+export OMPI_MCA_btl_vader_backing_directory=$work OMPI_MCA_btl_sm_backing_directory=$work
 export LC_ALL=C
 
 # seconds_since START (a value of EPOCHREALTIME)

@@ -58,8 +58,8 @@ struct rdp_device *rdp_test_device(int threads, bool bf16, enum rdp_kernel_algor
     struct rdp_device *device;
     struct rdp_conv *conv;
     const struct rdp_device_config config = {.threads = threads, .bf16 = bf16, .algorithm = algorithm};
-    const struct rdp_conv_desc desc = {.input = {16, 4, 4}, .output = {16, 4, 4}, .kernel = 3, .stride = 1, .batch = 1,
-                                       .chunk = 1, .training = true};
+    const struct rdp_conv_desc desc = {
+        .input = {16, 4, 4}, .output = {16, 4, 4}, .kernel = 3, .stride = 1, .batch = 1, .chunk = 1, .training = true};
     int status = rdp_cpu_device_open(&device, &config);
     if (status == RDP_OK) {
         status = device->ops->conv_create(device, &conv, &desc);
@@ -145,7 +145,8 @@ static double load(const void *data, size_t i, bool bf16)
     return (double)single;
 }
 
-/* (N, C, H, W) of images, else the CPU's (N, C / lanes, H, W, lanes); one image with one channel and pixel shows the lanes. */
+/* (N, C, H, W) of images, else the CPU's (N, C / lanes, H, W, lanes); one image with one channel and pixel shows the
+ * lanes. */
 static size_t place(struct rdp_shape shape, int lanes, int n, int c, int pixel)
 {
     size_t pixels = (size_t)shape.height * (size_t)shape.width, blocks = (size_t)((shape.channels + lanes - 1) / lanes);
@@ -158,7 +159,8 @@ static int lanes_of(struct rdp_device *device, bool is_image)
     return (int)(device->ops->image_bytes(device, (struct rdp_shape){1, 1, 1}, is_image) / element);
 }
 
-void rdp_test_put(struct rdp_device *device, struct rdp_shape shape, int batch, bool is_image, const double *nchw, void *data)
+void rdp_test_put(struct rdp_device *device, struct rdp_shape shape, int batch, bool is_image, const double *nchw,
+                  void *data)
 {
     const int lanes = lanes_of(device, is_image), pixels = shape.height * shape.width;
     memset(data, 0, rdp_test_bytes(device, shape, batch, is_image));
@@ -168,7 +170,8 @@ void rdp_test_put(struct rdp_device *device, struct rdp_shape shape, int batch, 
                 store(data, place(shape, lanes, n, c, p), device->config.bf16, *nchw++);
 }
 
-void rdp_test_take(struct rdp_device *device, struct rdp_shape shape, int batch, bool is_image, const void *data, double *nchw)
+void rdp_test_take(struct rdp_device *device, struct rdp_shape shape, int batch, bool is_image, const void *data,
+                   double *nchw)
 {
     const int lanes = lanes_of(device, is_image), pixels = shape.height * shape.width;
     const int padded = (shape.channels + lanes - 1) / lanes * lanes;
@@ -228,7 +231,8 @@ struct rdp_test_setup rdp_test_setup(enum rdp_block block, const int *blocks, in
 bool rdp_test_network_open(struct rdp_test_network *test, const struct rdp_test_setup *setup)
 {
     const size_t batch = (size_t)setup->batch;
-    const struct rdp_network_config config = {.batch = setup->batch, .training = !setup->inference,
+    const struct rdp_network_config config = {.batch = setup->batch,
+                                              .training = !setup->inference,
                                               .whole_batch_chunks = setup->whole_batch_chunks,
                                               .label_smoothing = setup->options.label_smoothing};
     memset(test, 0, sizeof *test);
@@ -244,8 +248,11 @@ bool rdp_test_network_open(struct rdp_test_network *test, const struct rdp_test_
     RDP_MUST(rdp_calloc((void **)&test->rows, batch, sizeof *test->rows, "rows"));
     for (int i = 0; i < setup->batch; i++)
         test->rows[i] = i;
-    test->batch = (struct rdp_batch){.images = test->images, .rows = test->rows, .samples = test->rows,
-                                     .labels = test->labels, .valid = setup->batch};
+    test->batch = (struct rdp_batch){.images = test->images,
+                                     .rows = test->rows,
+                                     .samples = test->rows,
+                                     .labels = test->labels,
+                                     .valid = setup->batch};
     memcpy(test->batch.augment.mean, rdp_reference_mean, sizeof test->batch.augment.mean);
     memcpy(test->batch.augment.std, rdp_reference_std, sizeof test->batch.augment.std);
     rdp_test_network_load(test, 0);
@@ -294,7 +301,9 @@ void rdp_test_network_update(struct rdp_test_network *test, const struct rdp_opt
     struct rdp_network *network = test->network;
     for (int row = 0; row < test->model->parameter_count; row++) {
         const struct rdp_row *place_of = &network->rows[row];
-        struct rdp_sgd sgd = {.lr = (float)options->lr, .momentum = (float)options->momentum, .nesterov = options->nesterov,
+        struct rdp_sgd sgd = {.lr = (float)options->lr,
+                              .momentum = (float)options->momentum,
+                              .nesterov = options->nesterov,
                               .weight_decay = test->model->parameters[row].decays ? (float)options->weight_decay : 0};
         if (rdp_test_is_trained(test, row))
             RDP_MUST(test->device->ops->sgd(test->device, &sgd, network->parameters + place_of->offset,

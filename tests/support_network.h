@@ -1,6 +1,7 @@
 /*
- * What the tests of kernels/ and of the network share: numbers that depend on nothing but their index, activations in and out
- * of the CPU device's layout, comparisons that remember the worst error, small networks. Failures end the test (cmocka).
+ * What the tests of kernels/ and of the network share: numbers that depend on nothing but their index, activations in
+ * and out of the CPU device's layout, comparisons that remember the worst error, small networks. Failures end the test
+ * (cmocka).
  *
  * References are computed in double, on plain NCHW arrays.
  */
@@ -32,10 +33,13 @@ struct rdp_device *rdp_test_device(int threads, bool bf16, enum rdp_kernel_algor
 size_t rdp_test_values(struct rdp_shape shape, int batch); /* channels x height x width x batch */
 
 /* Activations of `batch` images in the device's layout, with 64 bytes on either side that must keep their value: made,
- * written and read as NCHW, freed with rdp_test_free. Reading checks that the channels that pad the last block are 0. */
+ * written and read as NCHW, freed with rdp_test_free. Reading checks that the channels that pad the last block are 0.
+ */
 void *rdp_test_activations(struct rdp_device *device, struct rdp_shape shape, int batch, bool is_image);
-void rdp_test_put(struct rdp_device *device, struct rdp_shape shape, int batch, bool is_image, const double *nchw, void *data);
-void rdp_test_take(struct rdp_device *device, struct rdp_shape shape, int batch, bool is_image, const void *data, double *nchw);
+void rdp_test_put(struct rdp_device *device, struct rdp_shape shape, int batch, bool is_image, const double *nchw,
+                  void *data);
+void rdp_test_take(struct rdp_device *device, struct rdp_shape shape, int batch, bool is_image, const void *data,
+                   double *nchw);
 /* All the same with f32 arrays of the device's memory (parameters, features). */
 float *rdp_test_floats(size_t count);
 /* Checks the 64 bytes on either side and frees. */

@@ -1,6 +1,7 @@
 /*
- * Augmentation and its randomness: the generator against Random123's own known answers, crop and flip against an independent
- * implementation (pad the image first, then cut), statistics of the draws, and that a sample's result depends on the sample alone.
+ * Augmentation and its randomness: the generator against Random123's own known answers, crop and flip against an
+ * independent implementation (pad the image first, then cut), statistics of the draws, and that a sample's result
+ * depends on the sample alone.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -17,7 +18,8 @@
 
 enum { SIDE = 32, IMAGE_BYTES = SIDE * SIDE * 3, BATCH = 12, PADDING_MAX = 31 };
 
-/* kat_vectors of Random123: philox4x32 10 rounds. Words of the key are the seed's halves, of the counter (b low, b high, a, purpose). */
+/* kat_vectors of Random123: philox4x32 10 rounds. Words of the key are the seed's halves, of the counter (b low, b
+ * high, a, purpose). */
 static void test_known_answers(void **unused)
 {
     static const struct {
@@ -26,7 +28,11 @@ static void test_known_answers(void **unused)
     } answers[] = {
         {0, 0, 0, 0, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
         {UINT64_MAX, UINT64_MAX, UINT32_MAX, UINT32_MAX, {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
-        {0x299f31d0a4093822, 0x85a308d3243f6a88, 0x13198a2e, 0x03707344, {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
+        {0x299f31d0a4093822,
+         0x85a308d3243f6a88,
+         0x13198a2e,
+         0x03707344,
+         {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
     };
     (void)unused;
     for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
@@ -72,8 +78,14 @@ static void naive(const struct rdp_augment *augment, int64_t sample, const uint8
 
 static struct rdp_augment settings(enum rdp_kernel_crop crop, int padding, bool flip)
 {
-    return (struct rdp_augment){.mean = {0.49f, 0.48f, 0.45f}, .std = {0.25f, 0.24f, 0.26f}, .crop = crop, .padding = padding,
-                                .flip = flip, .seed = 7, .epoch = 3, .enabled = true};
+    return (struct rdp_augment){.mean = {0.49f, 0.48f, 0.45f},
+                                .std = {0.25f, 0.24f, 0.26f},
+                                .crop = crop,
+                                .padding = padding,
+                                .flip = flip,
+                                .seed = 7,
+                                .epoch = 3,
+                                .enabled = true};
 }
 
 static uint8_t *make_images(int count)
@@ -92,9 +104,9 @@ static void test_against_naive(void **unused)
         int padding;
         bool flip, enabled;
     } cases[] = {
-        {RDP_PAD_NONE, 4, false, true}, {RDP_PAD_NONE, 4, true, true},     {RDP_PAD_ZERO, 4, false, true},
-        {RDP_PAD_ZERO, 4, true, true},  {RDP_PAD_REFLECT, 4, false, true}, {RDP_PAD_REFLECT, 4, true, true},
-        {RDP_PAD_REFLECT, 31, true, true}, {RDP_PAD_ZERO, 31, true, true}, {RDP_PAD_REFLECT, 4, true, false},
+        {RDP_PAD_NONE, 4, false, true},    {RDP_PAD_NONE, 4, true, true},     {RDP_PAD_ZERO, 4, false, true},
+        {RDP_PAD_ZERO, 4, true, true},     {RDP_PAD_REFLECT, 4, false, true}, {RDP_PAD_REFLECT, 4, true, true},
+        {RDP_PAD_REFLECT, 31, true, true}, {RDP_PAD_ZERO, 31, true, true},    {RDP_PAD_REFLECT, 4, true, false},
     };
     const struct rdp_shape shape = {3, SIDE, SIDE};
     uint8_t *images = make_images(BATCH);
@@ -167,7 +179,8 @@ static void test_batch_independence(void **unused)
     rdp_device_close(device);
 }
 
-/* Offsets and flips of 20,000 samples are uniform and independent: chi-square of the 9 x 9 x 2 cells and of each alone. */
+/* Offsets and flips of 20,000 samples are uniform and independent: chi-square of the 9 x 9 x 2 cells and of each alone.
+ */
 static void test_statistics(void **unused)
 {
     enum { SAMPLES = 20000, OFFSETS = 9 };
@@ -189,8 +202,8 @@ static void test_statistics(void **unused)
         for (int j = 0; j < OFFSETS * 2; j++)
             all += pow(cells[i][j / 2][j % 2] - per_cell, 2) / per_cell;
     }
-    print_message("chi-square: cells %.1f of 161 degrees of freedom, dy %.1f and dx %.1f of 8; flips %d of %d\n", all, dy, dx, flips,
-                  SAMPLES);
+    print_message("chi-square: cells %.1f of 161 degrees of freedom, dy %.1f and dx %.1f of 8; flips %d of %d\n", all,
+                  dy, dx, flips, SAMPLES);
     /* 0.1 % and 99.9 % points. The numbers are fixed by the seed, so this passes always or never. */
     assert_true(all < 223 && all > 112);
     assert_true(dy < 26.1 && dx < 26.1);

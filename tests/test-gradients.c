@@ -1,10 +1,10 @@
 /*
- * Each differentiable operation of the CPU device against central finite differences of itself: L(x) = <projection, op(x)>, summed
- * in double, along random directions v: (L(x + h v) - L(x - h v)) / 2h = <dL/dx, v>.
+ * Each differentiable operation of the CPU device against central finite differences of itself: L(x) = <projection,
+ * op(x)>, summed in double, along random directions v: (L(x + h v) - L(x - h v)) / 2h = <dL/dx, v>.
  *
- * Tolerances, relative to |dL/dx| |v| / sqrt(n), the size of such a product: h is chosen so that f32's rounding of L, about
- * 1e-7 |L| / h, and the third-order term, h^2 times the curvature, are both near 1e-4; LINEAR operations have no such
- * term and take h = 1/2. A wrong formula shows as 0.1 to 1.
+ * Tolerances, relative to |dL/dx| |v| / sqrt(n), the size of such a product: h is chosen so that f32's rounding of L,
+ * about 1e-7 |L| / h, and the third-order term, h^2 times the curvature, are both near 1e-4; LINEAR operations have no
+ * such term and take h = 1/2. A wrong formula shows as 0.1 to 1.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -19,9 +19,9 @@
 #include "support_network.h"
 
 enum { BATCH = 4, DIRECTIONS = 3, INPUTS_MAX = 4 };
-#define LINEAR_STEP 0.5
+#define LINEAR_STEP      0.5
 #define LINEAR_TOLERANCE 1e-5
-#define CURVED_STEP 4e-3
+#define CURVED_STEP      4e-3
 #define CURVED_TOLERANCE 2e-3
 
 /* An operation with its inputs, to be differentiated by any of them. */
@@ -32,8 +32,8 @@ struct subject {
     int input_count;
     size_t counts[INPUTS_MAX], output_count;
     double *inputs[INPUTS_MAX], *gradients[INPUTS_MAX], *projection;
-    double (*value)(struct subject *subject);   /* L at `inputs` */
-    void (*gradient)(struct subject *subject);  /* fills `gradients` at `inputs` */
+    double (*value)(struct subject *subject);  /* L at `inputs` */
+    void (*gradient)(struct subject *subject); /* fills `gradients` at `inputs` */
     int kernel, stride, channels;
     struct rdp_bn_desc bn;
     float smoothing;
@@ -104,12 +104,14 @@ static void check_subject(struct subject *subject, double step, double tolerance
                 values[side] = subject->value(subject);
             }
             memcpy(x, base, count * sizeof *base);
-            const double difference = (values[0] - values[1]) / (2 * step), product = dot(subject->gradients[k], v, count);
-            const double scale = sqrt(dot(subject->gradients[k], subject->gradients[k], count) * dot(v, v, count) / (double)count);
+            const double difference = (values[0] - values[1]) / (2 * step),
+                         product = dot(subject->gradients[k], v, count);
+            const double scale =
+                sqrt(dot(subject->gradients[k], subject->gradients[k], count) * dot(v, v, count) / (double)count);
             worst = fmax(worst, fabs(difference - product) / scale);
             if (!(fabs(difference - product) <= tolerance * scale))
-                fail_msg("%s, input %u, direction %u: difference quotient %.7g, gradient %.7g (scale %.3g)", subject->name, k, d,
-                         difference, product, scale);
+                fail_msg("%s, input %u, direction %u: difference quotient %.7g, gradient %.7g (scale %.3g)",
+                         subject->name, k, d, difference, product, scale);
         }
         free(base);
         free(v);
@@ -125,8 +127,13 @@ static void check_subject(struct subject *subject, double step, double tolerance
 /* Convolution of inputs[0] with weights inputs[1] (OIHW). */
 static struct rdp_conv *open_conv(struct subject *subject, float **stored)
 {
-    const struct rdp_conv_desc desc = {.input = subject->in, .output = subject->out, .kernel = subject->kernel,
-                                       .stride = subject->stride, .batch = BATCH, .chunk = 2, .training = true};
+    const struct rdp_conv_desc desc = {.input = subject->in,
+                                       .output = subject->out,
+                                       .kernel = subject->kernel,
+                                       .stride = subject->stride,
+                                       .batch = BATCH,
+                                       .chunk = 2,
+                                       .training = true};
     struct rdp_conv *conv;
     RDP_MUST(subject->device->ops->conv_create(subject->device, &conv, &desc));
     float *host = floats_of(subject->inputs[1], subject->counts[1]);
@@ -141,7 +148,8 @@ static double conv_value(struct subject *subject)
 {
     float *stored;
     struct rdp_conv *conv = open_conv(subject, &stored);
-    void *x = activations_of(subject, subject->in, subject->inputs[0]), *y = activations_of(subject, subject->out, NULL);
+    void *x = activations_of(subject, subject->in, subject->inputs[0]),
+         *y = activations_of(subject, subject->out, NULL);
     RDP_MUST(subject->device->ops->conv_forward(subject->device, conv, x, y, 0, BATCH));
     rdp_test_free(x);
     rdp_test_free(stored);
@@ -154,7 +162,8 @@ static void conv_gradient(struct subject *subject)
     const struct rdp_device_ops *ops = subject->device->ops;
     float *stored;
     struct rdp_conv *conv = open_conv(subject, &stored);
-    void *x = activations_of(subject, subject->in, subject->inputs[0]), *dx = activations_of(subject, subject->in, NULL);
+    void *x = activations_of(subject, subject->in, subject->inputs[0]),
+         *dx = activations_of(subject, subject->in, NULL);
     void *dy = activations_of(subject, subject->out, subject->projection);
     float *dw = rdp_test_floats(conv->stored_count), *host = rdp_test_floats(subject->counts[1]);
     RDP_MUST(ops->conv_backward_data(subject->device, conv, dy, dx, 0, BATCH));
@@ -180,10 +189,14 @@ static struct bn_run bn_forward(struct subject *subject)
     struct rdp_device *device = subject->device;
     const size_t channels = subject->counts[1];
     const double elements = (double)(BATCH * subject->in.height * subject->in.width);
-    struct bn_run run = {.y = activations_of(subject, subject->in, subject->inputs[0]), .out = activations_of(subject, subject->in, NULL),
-                         .residual = subject->bn.residual ? activations_of(subject, subject->in, subject->inputs[3]) : NULL,
-                         .gamma = floats_of(subject->inputs[1], channels), .beta = floats_of(subject->inputs[2], channels),
-                         .mean = rdp_test_floats(channels), .var = rdp_test_floats(channels)};
+    struct bn_run run = {.y = activations_of(subject, subject->in, subject->inputs[0]),
+                         .out = activations_of(subject, subject->in, NULL),
+                         .residual =
+                             subject->bn.residual ? activations_of(subject, subject->in, subject->inputs[3]) : NULL,
+                         .gamma = floats_of(subject->inputs[1], channels),
+                         .beta = floats_of(subject->inputs[2], channels),
+                         .mean = rdp_test_floats(channels),
+                         .var = rdp_test_floats(channels)};
     RDP_MUST(device->ops->bn_create(device, &run.bn, &subject->bn));
     RDP_MUST(device->ops->bn_statistics(device, run.bn, run.y, run.mean, 0, BATCH));
     RDP_MUST(device->ops->bn_statistics_sum(device, run.bn));
@@ -214,7 +227,8 @@ static void bn_gradient(struct subject *subject)
     struct rdp_device *device = subject->device;
     struct bn_run run = bn_forward(subject);
     const double elements = (double)(BATCH * subject->in.height * subject->in.width);
-    void *dz = activations_of(subject, subject->in, subject->projection), *dy = activations_of(subject, subject->in, NULL);
+    void *dz = activations_of(subject, subject->in, subject->projection),
+         *dy = activations_of(subject, subject->in, NULL);
     float *dgamma = rdp_test_floats(subject->counts[1]), *dbeta = rdp_test_floats(subject->counts[1]);
     RDP_MUST(device->ops->bn_backward_reduce(device, run.bn, run.y, run.out, dz, NULL, 0, BATCH));
     RDP_MUST(device->ops->bn_backward_sum(device, run.bn, dgamma, dbeta));
@@ -233,7 +247,8 @@ static void bn_gradient(struct subject *subject)
 
 static double pad_value(struct subject *subject)
 {
-    void *x = activations_of(subject, subject->in, subject->inputs[0]), *y = activations_of(subject, subject->out, NULL);
+    void *x = activations_of(subject, subject->in, subject->inputs[0]),
+         *y = activations_of(subject, subject->out, NULL);
     RDP_MUST(subject->device->ops->pad_forward(subject->device, subject->in, subject->out, x, y, 0, BATCH));
     rdp_test_free(x);
     return project(subject, y);
@@ -241,7 +256,8 @@ static double pad_value(struct subject *subject)
 
 static void pad_gradient(struct subject *subject)
 {
-    void *dx = activations_of(subject, subject->in, NULL), *dy = activations_of(subject, subject->out, subject->projection);
+    void *dx = activations_of(subject, subject->in, NULL),
+         *dy = activations_of(subject, subject->out, subject->projection);
     RDP_MUST(subject->device->ops->pad_backward(subject->device, subject->in, subject->out, dy, dx, 0, BATCH));
     rdp_test_take(subject->device, subject->in, BATCH, false, dx, subject->gradients[0]);
     rdp_test_free(dx);
@@ -284,7 +300,8 @@ static double fc_value(struct subject *subject)
     float *x[3], *logits = rdp_test_floats(subject->output_count);
     for (int k = 0; k < 3; k++)
         x[k] = floats_of(subject->inputs[k], subject->counts[k]);
-    RDP_MUST(subject->device->ops->fc_forward(subject->device, BATCH, subject->channels, CLASSES, x[0], x[1], x[2], logits));
+    RDP_MUST(
+        subject->device->ops->fc_forward(subject->device, BATCH, subject->channels, CLASSES, x[0], x[1], x[2], logits));
     for (int k = 0; k < 3; k++)
         rdp_test_free(x[k]);
     return project_floats(subject, logits);
@@ -292,11 +309,13 @@ static double fc_value(struct subject *subject)
 
 static void fc_gradient(struct subject *subject)
 {
-    float *x = floats_of(subject->inputs[0], subject->counts[0]), *w = floats_of(subject->inputs[1], subject->counts[1]);
+    float *x = floats_of(subject->inputs[0], subject->counts[0]),
+          *w = floats_of(subject->inputs[1], subject->counts[1]);
     float *dy = floats_of(subject->projection, subject->output_count), *d[3];
     for (int k = 0; k < 3; k++)
         d[k] = rdp_test_floats(subject->counts[k]);
-    RDP_MUST(subject->device->ops->fc_backward(subject->device, BATCH, subject->channels, CLASSES, x, w, dy, d[1], d[2], d[0]));
+    RDP_MUST(subject->device->ops->fc_backward(subject->device, BATCH, subject->channels, CLASSES, x, w, dy, d[1], d[2],
+                                               d[0]));
     for (int k = 0; k < 3; k++) {
         copy_to_double(d[k], subject->counts[k], subject->gradients[k]);
         rdp_test_free(d[k]);
@@ -312,15 +331,18 @@ static const uint8_t loss_labels[BATCH] = {3, 0, 9, 3};
 static double loss_value(struct subject *subject)
 {
     float *logits = floats_of(subject->inputs[0], subject->counts[0]), totals[2] = {0, 0};
-    RDP_MUST(subject->device->ops->loss(subject->device, BATCH, BATCH, CLASSES, logits, loss_labels, subject->smoothing, 1, NULL, totals));
+    RDP_MUST(subject->device->ops->loss(subject->device, BATCH, BATCH, CLASSES, logits, loss_labels, subject->smoothing,
+                                        1, NULL, totals));
     rdp_test_free(logits);
     return (double)totals[0];
 }
 
 static void loss_gradient(struct subject *subject)
 {
-    float *logits = floats_of(subject->inputs[0], subject->counts[0]), *d = rdp_test_floats(subject->counts[0]), totals[2] = {0, 0};
-    RDP_MUST(subject->device->ops->loss(subject->device, BATCH, BATCH, CLASSES, logits, loss_labels, subject->smoothing, 1, d, totals));
+    float *logits = floats_of(subject->inputs[0], subject->counts[0]), *d = rdp_test_floats(subject->counts[0]),
+          totals[2] = {0, 0};
+    RDP_MUST(subject->device->ops->loss(subject->device, BATCH, BATCH, CLASSES, logits, loss_labels, subject->smoothing,
+                                        1, d, totals));
     copy_to_double(d, subject->counts[0], subject->gradients[0]);
     rdp_test_free(logits);
     rdp_test_free(d);
@@ -331,12 +353,19 @@ static void test_convolution(void **unused)
     static const int forms[][4] = {{20, 33, 3, 1}, {16, 16, 3, 1}, {5, 16, 3, 2}, {16, 5, 1, 2}, {33, 20, 1, 1}};
     (void)unused;
     for (int variant = 0; variant < 4; variant++) {
-        struct rdp_device *device = rdp_test_device(1 + variant % 2, false, variant / 2 ? RDP_ALGORITHM_AUTO : RDP_ALGORITHM_DIRECT);
+        struct rdp_device *device =
+            rdp_test_device(1 + variant % 2, false, variant / 2 ? RDP_ALGORITHM_AUTO : RDP_ALGORITHM_DIRECT);
         for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
             const int *f = forms[i];
-            struct subject subject = {.name = variant / 2 ? "convolution, auto" : "convolution, direct", .device = device,
-                                      .in = {f[0], 8, 8}, .out = {f[1], 8 / f[3], 8 / f[3]}, .kernel = f[2], .stride = f[3],
-                                      .input_count = 2, .value = conv_value, .gradient = conv_gradient};
+            struct subject subject = {.name = variant / 2 ? "convolution, auto" : "convolution, direct",
+                                      .device = device,
+                                      .in = {f[0], 8, 8},
+                                      .out = {f[1], 8 / f[3], 8 / f[3]},
+                                      .kernel = f[2],
+                                      .stride = f[3],
+                                      .input_count = 2,
+                                      .value = conv_value,
+                                      .gradient = conv_gradient};
             subject.counts[0] = rdp_test_values(subject.in, BATCH);
             subject.counts[1] = (size_t)(f[0] * f[1] * f[2] * f[2]);
             subject.output_count = rdp_test_values(subject.out, BATCH);
@@ -346,8 +375,9 @@ static void test_convolution(void **unused)
     }
 }
 
-/* Inputs for which no value before the activation comes within 0.15 of zero: |xhat| > 0.6, gamma > 0.7, |beta| < 0.1, |residual| < 0.2.
- * An element that crossed the kink on the way would change the difference quotient by its whole share. */
+/* Inputs for which no value before the activation comes within 0.15 of zero: |xhat| > 0.6, gamma > 0.7, |beta| < 0.1,
+ * |residual| < 0.2. An element that crossed the kink on the way would change the difference quotient by its whole
+ * share. */
 static void keep_clear_of_the_kink(struct subject *subject)
 {
     static const double least[INPUTS_MAX] = {0.5, 0.7, 0, 0}, spread[INPUTS_MAX] = {0.5, 0.6, 0.1, 0.2};
@@ -362,16 +392,31 @@ static void keep_clear_of_the_kink(struct subject *subject)
 
 static void test_batch_norm(void **unused)
 {
-    static const char *const names[] = {"batch-norm",           "batch-norm + residual",         "batch-norm + ReLU", "batch-norm + residual + ReLU",
-                                        "batch-norm + LeakyReLU", "batch-norm + residual + LeakyReLU"};
+    static const char *const names[] = {"batch-norm",
+                                        "batch-norm + residual",
+                                        "batch-norm + ReLU",
+                                        "batch-norm + residual + ReLU",
+                                        "batch-norm + LeakyReLU",
+                                        "batch-norm + residual + LeakyReLU"};
     (void)unused;
     for (int variant = 0; variant < 12; variant++) {
         struct rdp_device *device = rdp_test_device(1 + variant / 6, false, RDP_ALGORITHM_DIRECT);
         const int form = variant % 6;
-        struct subject subject = {.name = names[form], .device = device, .in = {20, 8, 8}, .out = {20, 8, 8},
-                                  .input_count = form % 2 ? 4 : 3, .value = bn_value, .gradient = bn_gradient,
-                                  .bn = {.shape = {20, 8, 8}, .batch = BATCH, .epsilon = 1e-5, .momentum = 0.1, .slope = 0.1f,
-                                         .activation = (enum rdp_kernel_activation)(form / 2), .residual = form % 2, .training = true}};
+        struct subject subject = {.name = names[form],
+                                  .device = device,
+                                  .in = {20, 8, 8},
+                                  .out = {20, 8, 8},
+                                  .input_count = form % 2 ? 4 : 3,
+                                  .value = bn_value,
+                                  .gradient = bn_gradient,
+                                  .bn = {.shape = {20, 8, 8},
+                                         .batch = BATCH,
+                                         .epsilon = 1e-5,
+                                         .momentum = 0.1,
+                                         .slope = 0.1f,
+                                         .activation = (enum rdp_kernel_activation)(form / 2),
+                                         .residual = form % 2,
+                                         .training = true}};
         subject.counts[0] = subject.counts[3] = subject.output_count = rdp_test_values(subject.in, BATCH);
         subject.counts[1] = subject.counts[2] = 20;
         keep_clear_of_the_kink(&subject);
@@ -385,10 +430,23 @@ static void test_pad_pool(void **unused)
     (void)unused;
     for (int threads = 1; threads <= 2; threads++) {
         struct rdp_device *device = rdp_test_device(threads, false, RDP_ALGORITHM_DIRECT);
-        struct subject pad = {.name = "padded shortcut", .device = device, .in = {5, 8, 8}, .out = {20, 4, 4}, .input_count = 1,
-                              .counts = {5 * 64 * BATCH}, .output_count = 20 * 16 * BATCH, .value = pad_value, .gradient = pad_gradient};
-        struct subject pool = {.name = "pool", .device = device, .in = {20, 4, 4}, .input_count = 1, .counts = {20 * 16 * BATCH},
-                               .output_count = 20 * BATCH, .value = pool_value, .gradient = pool_gradient};
+        struct subject pad = {.name = "padded shortcut",
+                              .device = device,
+                              .in = {5, 8, 8},
+                              .out = {20, 4, 4},
+                              .input_count = 1,
+                              .counts = {5 * 64 * BATCH},
+                              .output_count = 20 * 16 * BATCH,
+                              .value = pad_value,
+                              .gradient = pad_gradient};
+        struct subject pool = {.name = "pool",
+                               .device = device,
+                               .in = {20, 4, 4},
+                               .input_count = 1,
+                               .counts = {20 * 16 * BATCH},
+                               .output_count = 20 * BATCH,
+                               .value = pool_value,
+                               .gradient = pool_gradient};
         check_subject(&pad, LINEAR_STEP, LINEAR_TOLERANCE);
         check_subject(&pool, LINEAR_STEP, LINEAR_TOLERANCE);
         rdp_device_close(device);
@@ -399,14 +457,24 @@ static void test_head(void **unused)
 {
     static const float smoothings[] = {0, 0.1f};
     struct rdp_device *device = rdp_test_device(2, false, RDP_ALGORITHM_DIRECT);
-    struct subject fc = {.name = "fully connected", .device = device, .channels = 33, .input_count = 3,
-                         .counts = {33 * BATCH, 33 * CLASSES, CLASSES}, .output_count = CLASSES * BATCH, .value = fc_value,
+    struct subject fc = {.name = "fully connected",
+                         .device = device,
+                         .channels = 33,
+                         .input_count = 3,
+                         .counts = {33 * BATCH, 33 * CLASSES, CLASSES},
+                         .output_count = CLASSES * BATCH,
+                         .value = fc_value,
                          .gradient = fc_gradient};
     (void)unused;
     check_subject(&fc, LINEAR_STEP, LINEAR_TOLERANCE);
     for (int i = 0; i < 2; i++) {
-        struct subject loss = {.name = i ? "cross-entropy, smoothing 0.1" : "cross-entropy", .device = device, .input_count = 1,
-                               .counts = {CLASSES * BATCH}, .output_count = 1, .value = loss_value, .gradient = loss_gradient,
+        struct subject loss = {.name = i ? "cross-entropy, smoothing 0.1" : "cross-entropy",
+                               .device = device,
+                               .input_count = 1,
+                               .counts = {CLASSES * BATCH},
+                               .output_count = 1,
+                               .value = loss_value,
+                               .gradient = loss_gradient,
                                .smoothing = smoothings[i]};
         check_subject(&loss, 10 * CURVED_STEP, CURVED_TOLERANCE);
     }

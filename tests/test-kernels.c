@@ -1,10 +1,10 @@
 /*
- * The CPU device's smaller operations against plain loops in double: pool, fully connected layer, loss, padded shortcut, flat
- * arrays, memory. The large ones: test-convolution.c, test-normalisation.c, test-augment.c; finite differences of all:
- * test-gradients.c.
+ * The CPU device's smaller operations against plain loops in double: pool, fully connected layer, loss, padded
+ * shortcut, flat arrays, memory. The large ones: test-convolution.c, test-normalisation.c, test-augment.c; finite
+ * differences of all: test-gradients.c.
  *
- * Tolerances. f32: TIGHT = 1e-6 of the magnitudes that were added (16 roundings). bf16: inputs are exact in bf16, arithmetic is
- * f32, and a stored value adds 2^-8 of itself (half a unit of 8 significant bits).
+ * Tolerances. f32: TIGHT = 1e-6 of the magnitudes that were added (16 roundings). bf16: inputs are exact in bf16,
+ * arithmetic is f32, and a stored value adds 2^-8 of itself (half a unit of 8 significant bits).
  */
 #include <math.h>
 #include <setjmp.h>
@@ -35,11 +35,14 @@ static void check_head(int threads)
 {
     enum { CHANNELS = 33, CLASSES = 10 };
     struct rdp_device *device = rdp_test_device(threads, false, RDP_ALGORITHM_DIRECT);
-    float *x = rdp_test_floats(BATCH * CHANNELS), *w = rdp_test_floats(CLASSES * CHANNELS), *b = rdp_test_floats(CLASSES);
-    float *y = rdp_test_floats(BATCH * CLASSES), *dy = rdp_test_floats(BATCH * CLASSES), *dx = rdp_test_floats(BATCH * CHANNELS);
+    float *x = rdp_test_floats(BATCH * CHANNELS), *w = rdp_test_floats(CLASSES * CHANNELS),
+          *b = rdp_test_floats(CLASSES);
+    float *y = rdp_test_floats(BATCH * CLASSES), *dy = rdp_test_floats(BATCH * CLASSES),
+          *dx = rdp_test_floats(BATCH * CHANNELS);
     float *dw = rdp_test_floats(CLASSES * CHANNELS), *db = rdp_test_floats(CLASSES);
     float *random[] = {x, w, b, dy, dx, dw, db};
-    const int counts[] = {BATCH * CHANNELS, CLASSES * CHANNELS, CLASSES, BATCH * CLASSES, BATCH * CHANNELS, CLASSES * CHANNELS, CLASSES};
+    const int counts[] = {BATCH * CHANNELS, CLASSES * CHANNELS, CLASSES, BATCH * CLASSES,
+                          BATCH * CHANNELS, CLASSES * CHANNELS, CLASSES};
     for (uint32_t i = 0; i < 7; i++)
         for (int k = 0; k < counts[i]; k++)
             random[i][k] = (float)rdp_test_value(30 + i, (uint64_t)k);
@@ -90,12 +93,15 @@ static void test_loss(void **unused)
     enum { CLASSES = 10 };
     static const float smoothings[] = {0, 0.1f};
     struct rdp_device *device = rdp_test_device(1, false, RDP_ALGORITHM_DIRECT);
-    float *logits = rdp_test_floats(BATCH * CLASSES), *gradient = rdp_test_floats(BATCH * CLASSES), *totals = rdp_test_floats(2);
+    float *logits = rdp_test_floats(BATCH * CLASSES), *gradient = rdp_test_floats(BATCH * CLASSES),
+          *totals = rdp_test_floats(2);
     const uint8_t labels[BATCH] = {0, 9, 3, 3, 1, 7};
     (void)unused;
     for (int i = 0; i < BATCH * CLASSES; i++)
-        logits[i] = (float)(4 * rdp_test_value(40, (uint64_t)i) + (i / CLASSES == 1 ? 1000 : 0)); /* exp() would overflow */
-    logits[2 * CLASSES + 3] = logits[2 * CLASSES + 5] = 20; /* the first of equals is the prediction: label 3 is right */
+        logits[i] =
+            (float)(4 * rdp_test_value(40, (uint64_t)i) + (i / CLASSES == 1 ? 1000 : 0)); /* exp() would overflow */
+    logits[2 * CLASSES + 3] = logits[2 * CLASSES + 5] =
+        20; /* the first of equals is the prediction: label 3 is right */
     for (int variant = 0; variant < 8; variant++) {
         const double smoothing = (double)smoothings[variant % 2];
         const int valid = variant & 2 ? BATCH : 4, correct_before = 3;
@@ -139,9 +145,11 @@ static void check_pool_and_pad(struct rdp_device *device, int channels, int out_
 {
     const struct rdp_shape in = {channels, size, size}, out = {out_channels, size / 2, size / 2};
     const bool bf16 = device->config.bf16;
-    const size_t x_count = rdp_test_values(in, BATCH), y_count = rdp_test_values(out, BATCH), pixels = (size_t)(size * size);
+    const size_t x_count = rdp_test_values(in, BATCH), y_count = rdp_test_values(out, BATCH),
+                 pixels = (size_t)(size * size);
     const int before = (out_channels - channels) / 2;
-    double *x = rdp_test_fill(rdp_test_doubles(x_count), x_count, 50, bf16), *y = rdp_test_fill(rdp_test_doubles(y_count), y_count, 51, bf16);
+    double *x = rdp_test_fill(rdp_test_doubles(x_count), x_count, 50, bf16),
+           *y = rdp_test_fill(rdp_test_doubles(y_count), y_count, 51, bf16);
     double *got = rdp_test_doubles(x_count + y_count);
     void *dx = rdp_test_activations(device, in, BATCH, false), *dy = rdp_test_activations(device, out, BATCH, false);
     float *features = rdp_test_floats((size_t)(BATCH * channels));
@@ -153,9 +161,12 @@ static void check_pool_and_pad(struct rdp_device *device, int channels, int out_
     }
     rdp_test_take(device, out, BATCH, false, dy, got);
     for (size_t i = 0; i < y_count; i++) {
-        const int w = (int)i % out.width, h = (int)i / out.width % out.height, o = (int)i / out.width / out.height % out_channels;
+        const int w = (int)i % out.width, h = (int)i / out.width % out.height,
+                  o = (int)i / out.width / out.height % out_channels;
         const int n = (int)i / out.width / out.height / out_channels, c = o - before;
-        const size_t from = (((size_t)n * (size_t)channels + (size_t)c) * (size_t)size + (size_t)(2 * h)) * (size_t)size + (size_t)(2 * w);
+        const size_t from =
+            (((size_t)n * (size_t)channels + (size_t)c) * (size_t)size + (size_t)(2 * h)) * (size_t)size +
+            (size_t)(2 * w);
         assert_true(got[i] == (c >= 0 && c < channels ? x[from] : 0));
     }
     for (size_t i = 0; i < (size_t)(BATCH * channels); i++) {
@@ -168,7 +179,8 @@ static void check_pool_and_pad(struct rdp_device *device, int channels, int out_
     memset(dx, 0x7f, rdp_test_bytes(device, in, BATCH, false));
     RDP_MUST(device->ops->pad_backward(device, in, out, dy, dx, 0, BATCH));
     rdp_test_take(device, in, BATCH, false, dx, got);
-    double sums[2] = {0, 0}, entries = 0; /* the transpose: <dy, pad(x)> = <pad'(dy), x>, and as many entries as pixels kept */
+    double sums[2] = {0, 0},
+           entries = 0; /* the transpose: <dy, pad(x)> = <pad'(dy), x>, and as many entries as pixels kept */
     for (size_t i = 0; i < x_count; i++) {
         sums[0] += got[i] * x[i];
         entries += got[i] != 0;
@@ -208,7 +220,8 @@ static void test_pool_and_pad(void **unused)
     }
 }
 
-/* Memory comes zeroed and aligned, copies are exact; add and sgd over arrays longer than the pieces that threads take. */
+/* Memory comes zeroed and aligned, copies are exact; add and sgd over arrays longer than the pieces that threads take.
+ */
 static void test_flat_arrays(void **unused)
 {
     enum { COUNT = 100003 };
@@ -238,7 +251,8 @@ static void test_flat_arrays(void **unused)
         rdp_test_free(m);
         rdp_test_free(back);
         rdp_device_close(device);
-    }    print_message("worst error / magnitudes: %.1e\n", worst);
+    }
+    print_message("worst error / magnitudes: %.1e\n", worst);
 }
 
 int main(void)

@@ -1,12 +1,12 @@
 /*
- * Batch normalisation on the CPU device against its formulas in double: with and without residual and activation, training
- * and evaluation, forward and backward, running statistics, odd channel counts, chunks, threads, a large mean.
+ * Batch normalisation on the CPU device against its formulas in double: with and without residual and activation,
+ * training and evaluation, forward and backward, running statistics, odd channel counts, chunks, threads, a large mean.
  *
- * Tolerances. f32: TIGHT = 1e-5 of the magnitudes that were added. An element's own dozen roundings make 1e-6 of them; the rest
- * is the variance's error, which the distance of batch mean and running mean, by which the sums are shifted, amplifies.
- * bf16: inputs are exact in bf16, arithmetic is f32, and a stored value adds 2^-8 of itself (half a unit of 8 significant bits).
- * Its inputs lie on a coarse grid, so that the roundings of a sum may all have one sign: 512 terms in a chain make 512 x 2^-24 =
- * 3e-5, GRID takes 1e-4.
+ * Tolerances. f32: TIGHT = 1e-5 of the magnitudes that were added. An element's own dozen roundings make 1e-6 of them;
+ * the rest is the variance's error, which the distance of batch mean and running mean, by which the sums are shifted,
+ * amplifies. bf16: inputs are exact in bf16, arithmetic is f32, and a stored value adds 2^-8 of itself (half a unit of
+ * 8 significant bits). Its inputs lie on a coarse grid, so that the roundings of a sum may all have one sign: 512 terms
+ * in a chain make 512 x 2^-24 = 3e-5, GRID takes 1e-4.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -21,7 +21,7 @@
 #include "support_network.h"
 
 #define TIGHT 1e-5
-#define GRID 1e-4
+#define GRID  1e-4
 enum { BATCH = 6, STATISTICS = 0, OUT, BACKWARD, KINDS };
 static double worst[2][KINDS]; /* f32, bf16 */
 
@@ -60,9 +60,16 @@ static void open_bench(struct bench *bench, struct rdp_device *device, int chann
 {
     const bool bf16 = device->config.bf16;
     *bench = (struct bench){.device = device,
-                            .desc = {.shape = {channels, size, size}, .batch = BATCH, .epsilon = 1e-5, .momentum = 0.1,
-                                     .activation = activation, .slope = 0.01f, .residual = residual, .training = true},
-                            .count = (size_t)(BATCH * channels * size * size), .pixels = (size_t)(size * size)};
+                            .desc = {.shape = {channels, size, size},
+                                     .batch = BATCH,
+                                     .epsilon = 1e-5,
+                                     .momentum = 0.1,
+                                     .activation = activation,
+                                     .slope = 0.01f,
+                                     .residual = residual,
+                                     .training = true},
+                            .count = (size_t)(BATCH * channels * size * size),
+                            .pixels = (size_t)(size * size)};
     double **values[] = {&bench->y, &bench->residual, &bench->dout, &bench->dout2, &bench->out};
     float **vectors[] = {&bench->gamma, &bench->beta, &bench->mean, &bench->var, &bench->dgamma, &bench->dbeta};
     for (uint32_t i = 0; i < 5; i++)
@@ -88,8 +95,8 @@ static void open_bench(struct bench *bench, struct rdp_device *device, int chann
 static void close_bench(struct bench *bench)
 {
     double *values[] = {bench->y, bench->residual, bench->dout, bench->dout2, bench->out};
-    void *blocks[] = {bench->d_y, bench->d_residual, bench->d_out, bench->d_dout, bench->d_dout2, bench->gamma,
-                      bench->beta, bench->mean, bench->var, bench->dgamma, bench->dbeta};
+    void *blocks[] = {bench->d_y,  bench->d_residual, bench->d_out, bench->d_dout, bench->d_dout2, bench->gamma,
+                      bench->beta, bench->mean,       bench->var,   bench->dgamma, bench->dbeta};
     for (size_t i = 0; i < sizeof values / sizeof *values; i++)
         free(values[i]);
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
@@ -120,17 +127,21 @@ static void backward(struct bench *bench, int chunk, bool two)
 {
     const struct rdp_device_ops *ops = bench->device->ops;
     for (int first = BATCH - chunk; first >= 0; first -= chunk)
-        RDP_MUST(ops->bn_backward_reduce(bench->device, bench->bn, bench->d_y, bench->desc.residual ? bench->d_out : NULL,
-                                         bench->d_dout, two ? bench->d_dout2 : NULL, first, chunk));
+        RDP_MUST(ops->bn_backward_reduce(bench->device, bench->bn, bench->d_y,
+                                         bench->desc.residual ? bench->d_out : NULL, bench->d_dout,
+                                         two ? bench->d_dout2 : NULL, first, chunk));
     RDP_MUST(ops->bn_backward_sum(bench->device, bench->bn, bench->dgamma, bench->dbeta));
     RDP_MUST(ops->bn_backward_finalize(bench->device, bench->bn, (double)(BATCH * bench->pixels), bench->gamma));
     for (int first = BATCH - chunk; first >= 0; first -= chunk)
-        RDP_MUST(ops->bn_backward_apply(bench->device, bench->bn, bench->d_y, bench->d_dout, bench->d_dout2, first, chunk));
+        RDP_MUST(
+            ops->bn_backward_apply(bench->device, bench->bn, bench->d_y, bench->d_dout, bench->d_dout2, first, chunk));
 }
 
 static double slope_of(const struct bench *bench)
 {
-    return bench->desc.activation == RDP_ACT_NONE ? 1 : bench->desc.activation == RDP_ACT_RELU ? 0 : (double)bench->desc.slope;
+    return bench->desc.activation == RDP_ACT_NONE   ? 1
+           : bench->desc.activation == RDP_ACT_RELU ? 0
+                                                    : (double)bench->desc.slope;
 }
 
 #define AT(bench, n, c, p) (((size_t)(n) * (size_t)(bench)->desc.shape.channels + (size_t)(c)) * (bench)->pixels + (p))
@@ -150,7 +161,8 @@ static void moments(const struct bench *bench, int c, double *mean, double *vari
 
 static void check_out(const struct bench *bench, int c, double mean, double variance)
 {
-    const double invstd = 1 / sqrt(variance + 1e-5), scale = (double)bench->gamma[c] * invstd, beta = (double)bench->beta[c];
+    const double invstd = 1 / sqrt(variance + 1e-5), scale = (double)bench->gamma[c] * invstd,
+                 beta = (double)bench->beta[c];
     for (int n = 0; n < BATCH; n++)
         for (size_t p = 0; p < bench->pixels; p++) {
             const size_t i = AT(bench, n, c, p);
@@ -189,7 +201,9 @@ static void check_backward(const struct bench *bench, int c, double mean, double
             const size_t i = AT(bench, n, c, p);
             const double xhat = (bench->y[i] - mean) * invstd, factor = (double)bench->gamma[c] * invstd;
             check_close(bench->device, BACKWARD, dy[i], factor * (dz[i] - sum / elements - xhat * product / elements),
-                        fabs(factor) * (fabs(dz[i]) + (terms + (fabs(xhat) + fabs(mean) * invstd) * terms_product) / elements), true);
+                        fabs(factor) *
+                            (fabs(dz[i]) + (terms + (fabs(xhat) + fabs(mean) * invstd) * terms_product) / elements),
+                        true);
         }
 }
 
@@ -216,7 +230,8 @@ static void check_bn(struct rdp_device *device, int channels, int size, int chun
     for (int c = 0; c < channels; c++) {
         moments(&bench, c, &mean, &variance);
         check_close(device, STATISTICS, (double)bench.mean[c], 0.9 * (double)before[0][c] + 0.1 * mean, 2, false);
-        check_close(device, STATISTICS, (double)bench.var[c], 0.9 * (double)before[1][c] + 0.1 * variance * elements / (elements - 1), 4, false);
+        check_close(device, STATISTICS, (double)bench.var[c],
+                    0.9 * (double)before[1][c] + 0.1 * variance * elements / (elements - 1), 4, false);
         check_out(&bench, c, mean, variance);
         check_backward(&bench, c, mean, variance, two, dz, dy);
     }
@@ -244,8 +259,8 @@ static void test_batch_norm(void **unused)
         rdp_device_close(device);
     }
     for (int i = 0; i < 2; i++)
-        print_message("%s: worst error / magnitudes: running statistics %.1e, output %.1e, gradients %.1e\n", i ? "bf16" : "f32",
-                      worst[i][STATISTICS], worst[i][OUT], worst[i][BACKWARD]);
+        print_message("%s: worst error / magnitudes: running statistics %.1e, output %.1e, gradients %.1e\n",
+                      i ? "bf16" : "f32", worst[i][STATISTICS], worst[i][OUT], worst[i][BACKWARD]);
 }
 
 /* The same bits whatever the chunks and threads: batch-norm's output, gradients and statistics. */
@@ -276,9 +291,10 @@ static void test_chunks_are_exact(void **unused)
 }
 
 /*
- * Small variance on a large mean. The sums are shifted by the running mean: once that is near, the variance is as exact as
- * the data. Before, from a running mean of 0, the squares cancel: the relative error is about (mean / deviation)^2 x 2^-24
- * times the few units that summing adds. Shown for mean = 16 deviations; a network's first steps have less than 5.
+ * Small variance on a large mean. The sums are shifted by the running mean: once that is near, the variance is as exact
+ * as the data. Before, from a running mean of 0, the squares cancel: the relative error is about (mean / deviation)^2 x
+ * 2^-24 times the few units that summing adds. Shown for mean = 16 deviations; a network's first steps have less
+ * than 5.
  */
 static void test_large_mean(void **unused)
 {
@@ -301,10 +317,11 @@ static void test_large_mean(void **unused)
         const double elements = (double)(BATCH * bench.pixels);
         for (int c = 0; c < 16; c++) {
             moments(&bench, c, &mean, &variance);
-            relative[k] = fmax(relative[k], fabs((double)bench.var[c] / (0.1 * variance * elements / (elements - 1)) - 1));
+            relative[k] =
+                fmax(relative[k], fabs((double)bench.var[c] / (0.1 * variance * elements / (elements - 1)) - 1));
         }
-        print_message("variance, mean = %g deviations, running mean %s: relative error %.1e\n", means[k] / deviations[k],
-                      k == 0 ? "near" : "0", relative[k]);
+        print_message("variance, mean = %g deviations, running mean %s: relative error %.1e\n",
+                      means[k] / deviations[k], k == 0 ? "near" : "0", relative[k]);
         assert_true(relative[k] <= tolerances[k]);
         close_bench(&bench);
     }

@@ -270,7 +270,7 @@ static void test_recipe_file(void **state)
     assert_int_equal(options.batch, 32);
     assert_true(options.lr == 0.3);
     assert_string_equal(options.recipe, path);
-    assert_int_equal(parse(&options, RDP_CMD_SUMMARY, line), RDP_OK);
+    assert_int_equal(parse(&options, RDP_CMD_BENCH, line), RDP_OK);
     write_file(path, sizeof path, directory, binary, sizeof binary - 1);
     assert_refused(RDP_CMD_TRAIN, line, "not a text file", path);
     write_file(path, sizeof path, directory, "\n\nlr = x\n", 9);

@@ -1,12 +1,12 @@
 /*
- * Ten training steps of a basic and a bottleneck network against PyTorch (tests/reference/), from the same initial weights and
- * batches: every loss, the first step's gradients, all parameters and running statistics at the end, and the logits of an
- * evaluation; f32, direct and chosen algorithms, 1 and 2 threads.
+ * Ten training steps of a basic and a bottleneck network against PyTorch (tests/reference/), from the same initial
+ * weights and batches: every loss, the first step's gradients, all parameters and running statistics at the end, and
+ * the logits of an evaluation; f32, direct and chosen algorithms, 1 and 2 threads.
  *
- * Tolerance: 1e-4 relative, per loss and in the 2-norm of each array. PyTorch's own f32 run stays within 4e-6 of the float64 run
- * that the files hold, because no pre-activation comes within 5e-6 of ReLU's kink (README.md there). Winograd's rounding is larger
- * and may cross one, which moves what ten steps lead to by 1e-4 where it was 1e-6: with it, the final parameters and the logits
- * made from them may differ by 1e-3, the rest as before.
+ * Tolerance: 1e-4 relative, per loss and in the 2-norm of each array. PyTorch's own f32 run stays within 4e-6 of the
+ * float64 run that the files hold, because no pre-activation comes within 5e-6 of ReLU's kink (README.md there).
+ * Winograd's rounding is larger and may cross one, which moves what ten steps lead to by 1e-4 where it was 1e-6: with
+ * it, the final parameters and the logits made from them may differ by 1e-3, the rest as before.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -23,7 +23,8 @@
 #include "support_reference.h"
 
 enum { LOSS, GRADIENT, FINAL, STATE, LOGITS, KINDS };
-static const char *const kind_names[] = {"losses", "step-1 gradients", "final parameters", "running statistics", "evaluation logits"};
+static const char *const kind_names[] = {"losses", "step-1 gradients", "final parameters", "running statistics",
+                                         "evaluation logits"};
 
 static const float *array(const struct rdp_reference *reference, const char *group, const char *name, size_t count)
 {
@@ -50,8 +51,8 @@ static void check(struct outcome *outcome, int kind, const char *name, double er
 }
 
 /* Each row of the kinds asked for, in `flat`, against the reference's arrays of `group`. */
-static void check_rows(struct rdp_test_network *test, const struct rdp_reference *reference, const char *group, int kind,
-                       const float *flat, struct outcome *outcome)
+static void check_rows(struct rdp_test_network *test, const struct rdp_reference *reference, const char *group,
+                       int kind, const float *flat, struct outcome *outcome)
 {
     for (int row = 0; row < test->model->parameter_count; row++) {
         const struct rdp_parameter *parameter = &test->model->parameters[row];
@@ -69,7 +70,8 @@ static void put_initial(struct rdp_test_network *test, const struct rdp_referenc
     for (int row = 0; row < test->model->parameter_count; row++) {
         const struct rdp_parameter *parameter = &test->model->parameters[row];
         if (rdp_test_is_trained(test, row))
-            RDP_MUST(rdp_network_put(test->network, row, array(reference, "initial/", parameter->name, (size_t)parameter->count),
+            RDP_MUST(rdp_network_put(test->network, row,
+                                     array(reference, "initial/", parameter->name, (size_t)parameter->count),
                                      test->network->parameters));
     }
     RDP_MUST(rdp_network_weights_changed(test->network));
@@ -118,11 +120,12 @@ static void follow_file(const char *file)
     setup.batch = setup.options.batch;
     for (int variant = 0; variant < 4; variant++) {
         const double later = variant / 2 ? 1e-3 : 1e-4;
-        struct outcome outcome = {.tolerance = {[LOSS] = 1e-4, [GRADIENT] = 1e-4, [STATE] = 1e-4, [FINAL] = later, [LOGITS] = later}};
+        struct outcome outcome = {
+            .tolerance = {[LOSS] = 1e-4, [GRADIENT] = 1e-4, [STATE] = 1e-4, [FINAL] = later, [LOGITS] = later}};
         setup.threads = 1 + variant % 2;
         setup.algorithm = algorithms[variant / 2];
-        snprintf(outcome.run, sizeof outcome.run, "%s, %s, %d thread%s", file, variant / 2 ? "auto" : "direct", setup.threads,
-                 setup.threads == 1 ? "" : "s");
+        snprintf(outcome.run, sizeof outcome.run, "%s, %s, %d thread%s", file, variant / 2 ? "auto" : "direct",
+                 setup.threads, setup.threads == 1 ? "" : "s");
         follow(&reference, &setup, &outcome);
         print_message("%s: worst relative error:", outcome.run);
         for (int kind = 0; kind < KINDS; kind++)

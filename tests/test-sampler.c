@@ -70,7 +70,8 @@ static int set_up(void **unused)
         if (status == RDP_OK)
             status = write_dataset(path);
     }
-    if (rdp_comm_agree(comm, status, "writing the test's data") != RDP_OK || comm->ops->broadcast(comm, path, sizeof path, 0, "path") != RDP_OK)
+    if (rdp_comm_agree(comm, status, "writing the test's data") != RDP_OK ||
+        comm->ops->broadcast(comm, path, sizeof path, 0, "path") != RDP_OK)
         return 1;
     for (int64_t row = 0; row < COUNT; row++)
         all_rows[row] = row;

@@ -1,9 +1,10 @@
 /*
  * The vector loops of kernels/cpu/vector.h, each set that this CPU can run, against plain loops in double.
  *
- * Tolerances. An f32 result of a few operations: EPSILON x the sum of the terms' magnitudes, EPSILON = 4 x 2^-24 (up to four
- * roundings). A stored bf16 adds half a unit in its last place, 2^-8 of the value (8 significant bits). Sums over n pixels,
- * in f32: n roundings of at most the sum of magnitudes, which for random signs is sqrt(n) in practice; n x 2^-24 is the proof.
+ * Tolerances. An f32 result of a few operations: EPSILON x the sum of the terms' magnitudes, EPSILON = 4 x 2^-24 (up to
+ * four roundings). A stored bf16 adds half a unit in its last place, 2^-8 of the value (8 significant bits). Sums over
+ * n pixels, in f32: n roundings of at most the sum of magnitudes, which for random signs is sqrt(n) in practice; n x
+ * 2^-24 is the proof.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -24,7 +25,8 @@ enum { LANES_MAX = 16 };
 
 static const size_t pixel_counts[] = {1, 3, 49, 1024};
 static const float slopes[] = {0, 0.01f, 1};
-static struct rdp_test_worst f32_worst = {"f32 loops, of the tolerance", 0}, bf16_worst = {"bf16 loops, of the tolerance", 0};
+static struct rdp_test_worst f32_worst = {"f32 loops, of the tolerance", 0},
+                             bf16_worst = {"bf16 loops, of the tolerance", 0};
 
 struct set {
     const struct rdp_vector_set *vectors;
@@ -103,7 +105,8 @@ static void check_stored(const struct bench *bench, double got, double want, dou
     double tolerance = EPSILON * terms + (bench->bf16 ? 0x1p-8 * fabs(want) : 0);
     rdp_test_note(bench->worst, fabs(got - want) / (tolerance + 1e-300));
     if (!(fabs(got - want) <= tolerance))
-        fail_msg("%s %s, %zu pixels: %.9g, not %.9g", bench->ops->name, bench->bf16 ? "bf16" : "f32", bench->count, got, want);
+        fail_msg("%s %s, %zu pixels: %.9g, not %.9g", bench->ops->name, bench->bf16 ? "bf16" : "f32", bench->count, got,
+                 want);
 }
 
 static void check_sum(const struct bench *bench, float got, double want, double terms)
@@ -111,8 +114,8 @@ static void check_sum(const struct bench *bench, float got, double want, double 
     double tolerance = ((double)bench->count + 4) * 0x1p-24 * terms;
     rdp_test_note(bench->worst, fabs((double)got - want) / (tolerance + 1e-300));
     if (!(fabs((double)got - want) <= tolerance))
-        fail_msg("%s %s, %zu pixels: a sum is %.9g, not %.9g", bench->ops->name, bench->bf16 ? "bf16" : "f32", bench->count,
-                 (double)got, want);
+        fail_msg("%s %s, %zu pixels: a sum is %.9g, not %.9g", bench->ops->name, bench->bf16 ? "bf16" : "f32",
+                 bench->count, (double)got, want);
 }
 
 static void check_statistics(const struct bench *bench)
@@ -120,7 +123,8 @@ static void check_statistics(const struct bench *bench)
     const int lanes = bench->ops->lanes;
     double *plain = rdp_test_doubles(bench->elements);
     void *y = fill(bench, 1, plain);
-    float *shift = fill_lanes(bench, 2), *sum = rdp_test_floats((size_t)lanes), *square = rdp_test_floats((size_t)lanes);
+    float *shift = fill_lanes(bench, 2), *sum = rdp_test_floats((size_t)lanes),
+          *square = rdp_test_floats((size_t)lanes);
     bench->ops->statistics(y, bench->count, shift, sum, square);
     for (int c = 0; c < lanes; c++) {
         double s = 0, q = 0, terms = 0;
@@ -174,8 +178,8 @@ static void check_backward_reduce(const struct bench *bench, bool with_out, bool
     }
     float *scale = fill_lanes(bench, 14), *shift = fill_lanes(bench, 15), *mean = fill_lanes(bench, 16);
     float *sum = rdp_test_floats(lanes), *product = rdp_test_floats(lanes);
-    bench->ops->backward_reduce(data[0], with_out ? data[1] : NULL, data[2], with_dout2 ? data[3] : NULL, bench->count, scale,
-                                shift, mean, slope, sum, product);
+    bench->ops->backward_reduce(data[0], with_out ? data[1] : NULL, data[2], with_dout2 ? data[3] : NULL, bench->count,
+                                scale, shift, mean, slope, sum, product);
     for (size_t i = 0; i < bench->elements; i++) {
         const size_t c = i % lanes;
         /* The sign of y * scale + shift is that of the f32 result: with a fused multiply-add, of the exact value. */
@@ -235,8 +239,10 @@ static void test_loops(void **unused)
     for (int s = 0; s < set_count; s++)
         for (int bf16 = 0; bf16 < 2; bf16++)
             for (size_t p = 0; p < sizeof pixel_counts / sizeof *pixel_counts; p++) {
-                struct bench bench = {.ops = bf16 ? &list[s].vectors->bf16 : &list[s].vectors->f32, .bf16 = bf16,
-                                      .count = pixel_counts[p], .worst = bf16 ? &bf16_worst : &f32_worst};
+                struct bench bench = {.ops = bf16 ? &list[s].vectors->bf16 : &list[s].vectors->f32,
+                                      .bf16 = bf16,
+                                      .count = pixel_counts[p],
+                                      .worst = bf16 ? &bf16_worst : &f32_worst};
                 bench.elements = bench.count * (size_t)bench.ops->lanes;
                 assert_string_equal(bench.ops->name, list[s].name);
                 assert_true(bench.ops->lanes <= LANES_MAX);
@@ -322,8 +328,8 @@ static void test_rounding(void **unused)
         uint16_t to;
     } cases[] = {
         {0x3f800000, 0x3f80}, {0x3f808000, 0x3f80}, {0x3f818000, 0x3f82}, /* ties go to even */
-        {0x3f807fff, 0x3f80}, {0x3f808001, 0x3f81}, {0x3f817fff, 0x3f81}, {0xbf808000, 0xbf80}, {0xbf818000, 0xbf82},
-        {0x3fffffff, 0x4000},                                             /* a carry into the exponent */
+        {0x3f807fff, 0x3f80}, {0x3f808001, 0x3f81}, {0x3f817fff, 0x3f81},
+        {0xbf808000, 0xbf80}, {0xbf818000, 0xbf82}, {0x3fffffff, 0x4000}, /* a carry into the exponent */
         {0x7f7f0000, 0x7f7f}, {0x7f7f7fff, 0x7f7f}, {0x7f7f8000, 0x7f80}, /* the largest, and beyond it */
         {0x7f800000, 0x7f80}, {0xff800000, 0xff80},                       /* infinities */
         {0x00000000, 0x0000}, {0x80000000, 0x8000}, {0x00010000, 0x0001}, /* zeros, the smallest */

@@ -1,7 +1,7 @@
 /*
  * Convolutions: 3 x 3 ones of stride 1 as Winograd's (conv_winograd.c) where the CPU has AVX-512, all others through oneDNN.
- * Descriptors, algorithms and weight forms are settled when a convolution is created; a call in
- * the step sets three pointers and executes.
+ * Descriptors, algorithms and weight forms are settled when a convolution is created; a call in the step sets three pointers
+ * and executes.
  *
  * Weights: the flat arrays hold the form in which backward-weights delivers the gradient, so the gradient is never moved.
  * Forward and backward-data may want other forms (bf16 always does): conv_weights() reorders once per step.

@@ -28,9 +28,11 @@ enum {
     SHARED_TILES = 128
 };
 
-/* Transformed weights up to this size stay in the last-level cache: each thread reads all of them, or sums up a gradient
- * of its own, and waits for nobody. Larger ones are shared: all threads work on the same block of tiles, each on its part
- * of the weights. */
+/*
+ * Transformed weights up to this size stay in the last-level cache: each thread reads all of them, or sums up a
+ * gradient of its own, and waits for nobody. Larger ones are shared: all threads work on the same block of tiles, each
+ * on its part of the weights.
+ */
 static const size_t own_limit = (size_t)4 << 20;
 
 static const struct rdp_winograd_kernels *kernels(void)
@@ -287,8 +289,8 @@ struct gradient {
 };
 
 /*
- * workspace: the products summed up so far [position][output block][input block][16][16], then B^T d B and A dY A^T. A team
- * shares positions and output blocks, not tiles: every sum has one owner and one order.
+ * workspace: the products summed up so far [position][output block][input block][16][16], then B^T d B and A dY A^T. A
+ * team shares positions and output blocks, not tiles: every sum has one owner and one order.
  */
 static void gradient_block(const struct gradient *c, struct range block, float *workspace, bool add, struct team team)
 {

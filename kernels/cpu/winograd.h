@@ -33,8 +33,8 @@ struct rdp_winograd {
 /* Whether this processor runs it: x86-64 with AVX-512 F, BW, DQ and VL. */
 bool rdp_winograd_supported(void);
 
-/* For any number of images per call. Channels are rounded up to whole blocks of 16: activations and stored weights carry
- * zeros there. */
+/* For any number of images per call. Channels are rounded up to whole blocks of 16: activations and stored weights
+ * carry zeros there. */
 void rdp_winograd_plan(struct rdp_winograd *plan, int height, int width, int input_channels, int output_channels,
                        bool bf16, int threads);
 

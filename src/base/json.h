@@ -1,5 +1,4 @@
-/* A JSON writer: correct escaping, NaN and infinities as null, numbers that read back to the same bits. Reading:
- * jansson. */
+/* A JSON writer: correct escaping, NaN and infinities as null, numbers that read back to the same bits. */
 #ifndef RDP_BASE_JSON_H
 #define RDP_BASE_JSON_H
 
