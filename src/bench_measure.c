@@ -71,10 +71,11 @@ static int make_network(const struct rdp_bench *bench, struct rdp_network **netw
 
 static int make_step(struct rdp_bench *bench)
 {
+    static const float mean[3] = {0.5f, 0.5f, 0.5f}, std[3] = {0.25f, 0.25f, 0.25f}; /* of random pixels, about */
     const struct rdp_options *options = bench->options;
     for (int kind = 0; kind < RDP_BENCH_KINDS; kind++)
         RDP_TRY(rdp_calloc((void **)&bench->series[kind].rates, (size_t)options->repeats, sizeof(double), "rates"));
-    bench->augment = rdp_session_augment(options, (const float[]){0.5f, 0.5f, 0.5f}, (const float[]){0.25f, 0.25f, 0.25f});
+    bench->augment = rdp_session_augment(options, mean, std);
     RDP_TRY(rdp_model_create(&bench->model, options, 10));
     RDP_TRY(make_network(bench, &bench->network, bench->session->device, false));
     RDP_TRY(make_images(bench));

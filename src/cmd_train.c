@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/json.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/status.h"
 #include "commands.h"
@@ -135,7 +136,7 @@ static int write_summary(const struct rdp_trainer *trainer)
     rdp_json_real(&json, "test_loss", test->loss);
     rdp_json_real(&json, "training_seconds", trainer->trained_seconds);
     rdp_json_real(&json, "images_per_second", trainer->trained_seconds > 0 ? (double)trainer->trained_steps * trainer->options.batch / trainer->trained_seconds : NAN);
-    rdp_json_real(&json, "wall_seconds", rdp_trainer_now() - trainer->start_time);
+    rdp_json_real(&json, "wall_seconds", rdp_now() - trainer->start_time);
     rdp_json_object_end(&json);
     if (fclose(out) != 0) {
         free(text);

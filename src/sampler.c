@@ -15,6 +15,7 @@ struct rdp_sampler {
     uint64_t seed;
     enum rdp_shuffle shuffle;
     int64_t count, batch, steps; /* training samples over all ranks; global batch; steps per epoch */
+    int64_t micro_batch;         /* global: batch / --accumulate */
     int64_t *ids;                /* [count]: data set row of training sample 0 .. count-1 */
     int64_t *order;              /* [count]: the epoch's permutation of training samples */
     int32_t *holder;             /* [count]: rank that holds a training sample */
@@ -76,8 +77,9 @@ free_order:
 static int owner_of(const struct rdp_sampler *sampler, int64_t position)
 {
     int64_t used = sampler->steps * sampler->batch, size = sampler->comm->size;
+    /* By micro-batch, so that each of them holds the same samples for any number of ranks. */
     if (position < used)
-        return (int)(position % sampler->batch / (sampler->batch / size));
+        return (int)(position % sampler->micro_batch / (sampler->micro_batch / size));
     return (int)((position - used) % size); /* sits the epoch out, but somebody must hold it */
 }
 
@@ -151,7 +153,8 @@ int rdp_sampler_create(struct rdp_sampler **sampler, const struct rdp_options *o
     int status = rdp_calloc((void **)sampler, 1, sizeof **sampler, "the sampler");
     if (status == RDP_OK) {
         **sampler = (struct rdp_sampler){.comm = comm, .device = device, .seed = (uint64_t)options->seed,
-                                         .shuffle = options->shuffle, .count = count, .batch = options->batch};
+                                         .shuffle = options->shuffle, .count = count, .batch = options->batch,
+                                         .micro_batch = options->batch / options->accumulate};
         status = create(*sampler, options, dataset, rows);
     }
     status = rdp_comm_agree(comm, status, "reading the training data");
@@ -316,7 +319,7 @@ static int upload(struct rdp_sampler *sampler)
 int rdp_sampler_begin_epoch(struct rdp_sampler *sampler, int64_t epoch)
 {
     const bool global = sampler->shuffle == RDP_SHUFFLE_GLOBAL;
-    rdp_watchdog_phase("dealing the samples", epoch);
+    rdp_watchdog_phase("dealing the samples", -1);
     if (global || !sampler->dealt) {
         if (global)
             permute(sampler->order, sampler->count, sampler->seed, RDP_RANDOM_ORDER, (uint32_t)epoch, 0);

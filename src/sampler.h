@@ -2,7 +2,7 @@
  * Which samples a rank trains on, in which order, and where they lie.
  *
  * The order of an epoch is one permutation of all training samples, a pure function of (seed, epoch). Step t takes positions
- * [t * batch, (t + 1) * batch), and rank r the r-th of `size` equal slices of that. So the order does not depend on the number
+ * [t * batch, (t + 1) * batch), each micro-batch its part of that, and rank r the r-th of `size` equal slices of it. So the order does not depend on the number
  * of ranks. Each rank holds only the samples of its slices: with --shuffle global the ranks exchange samples (MPI) when an
  * epoch begins, with local they deal once and then permute what they hold. Samples that do not fill a last batch sit the epoch
  * out, other ones each time.

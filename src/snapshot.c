@@ -135,7 +135,7 @@ int rdp_snapshot_take(struct rdp_checkpoint **checkpoint, struct rdp_network *ne
                       const struct rdp_dataset_info *info, struct rdp_comm *comm)
 {
     *checkpoint = NULL;
-    RDP_TRY(check_equal(network, comm));
+    RDP_TRY(rdp_comm_agree(comm, check_equal(network, comm), "comparing the ranks' parameters"));
     int status = comm->rank == 0 ? take(checkpoint, network, momentum, standing, options, info, comm) : RDP_OK;
     status = rdp_comm_agree(comm, status, "collecting the checkpoint");
     if (status == RDP_OK && comm->size > 1 && network->config.sync_bn == NULL) {

@@ -4,26 +4,19 @@
 #include <math.h>
 #include <signal.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/status.h"
 #include "comm/watchdog.h"
 #include "schedule.h"
 #include "signals.h"
 
-double rdp_trainer_now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
 /* By this rank's clock: the others learn of it in the step's totals. */
 static bool save_is_due_by_time(const struct rdp_trainer *trainer)
 {
     double minutes = trainer->options.checkpoint_minutes;
-    return minutes > 0 && rdp_trainer_now() - trainer->last_save_time >= 60 * minutes;
+    return minutes > 0 && rdp_now() - trainer->last_save_time >= 60 * minutes;
 }
 
 static void show_progress(struct rdp_trainer *trainer, double lr)
@@ -43,10 +36,10 @@ static int run_step(struct rdp_trainer *trainer, bool *stop, bool *save)
     struct rdp_step_result result;
     double lr = rdp_schedule_lr(&trainer->options, trainer->steps_per_epoch, trainer->steps_per_epoch * trainer->options.epochs,
                                 standing->step);
-    double begin = rdp_trainer_now();
+    double begin = rdp_now();
     rdp_watchdog_phase("training", standing->step + 1);
     RDP_TRY(rdp_step_run(trainer->step, &slice, &trainer->augment, lr, rdp_signals_stop() != 0, save_is_due_by_time(trainer), &result));
-    trainer->trained_seconds += rdp_trainer_now() - begin;
+    trainer->trained_seconds += rdp_now() - begin;
     trainer->trained_steps++;
     standing->step++;
     standing->epoch_step++;
@@ -85,7 +78,7 @@ struct clocks {
 
 static struct clocks read_clocks(const struct rdp_trainer *trainer)
 {
-    return (struct clocks){rdp_trainer_now(), trainer->trained_seconds, trainer->step->exposed_seconds, trainer->trained_steps};
+    return (struct clocks){rdp_now(), trainer->trained_seconds, trainer->step->exposed_seconds, trainer->trained_steps};
 }
 
 /* Closes the books of an epoch (or of the part of one in which the run ends): evaluation, table row, best checkpoint. */
@@ -102,11 +95,11 @@ static int finish_epoch(struct rdp_trainer *trainer, const struct clocks *since,
         .train_accuracy = (double)standing->correct / (double)standing->seen,
         .val_loss = NAN, .val_accuracy = NAN, .test_loss = NAN, .test_accuracy = NAN,
     };
-    const double evaluate_begin = rdp_trainer_now();
+    const double evaluate_begin = rdp_now();
     const bool evaluated = last || (options->evaluate_every > 0 && epoch % options->evaluate_every == 0);
     if (evaluated)
         RDP_TRY(evaluate(trainer, &metrics));
-    const double end = rdp_trainer_now(), trained = trainer->trained_seconds - since->trained_seconds;
+    const double end = rdp_now(), trained = trainer->trained_seconds - since->trained_seconds;
     struct rdp_epoch_timing timing = {
         .epoch_seconds = evaluate_begin - since->begin,
         .evaluate_seconds = end - evaluate_begin,
@@ -130,9 +123,9 @@ static int finish_epoch(struct rdp_trainer *trainer, const struct clocks *since,
 static int stop_here(struct rdp_trainer *trainer)
 {
     int signal_number = rdp_signals_stop();
-    trainer->save_failed = false; /* only this save decides: it holds all that earlier ones did */
-    RDP_TRY(rdp_trainer_save(trainer));
-    if (trainer->save_failed)
+    bool written;
+    RDP_TRY(rdp_trainer_save(trainer, &written));
+    if (!written)
         return RDP_EIO; /* the warning said why */
     rdp_say("\nStopped%s%s at step %lld of %lld, saved in %s/checkpoints. Go on with: --resume auto --run-dir %s\n",
             signal_number ? " by signal " : "", signal_number ? strsignal(signal_number) : "", (long long)trainer->standing.step,
@@ -153,13 +146,13 @@ static int run_epoch(struct rdp_trainer *trainer)
     RDP_TRY(rdp_sampler_begin_epoch(trainer->sampler, standing->epoch));
     trainer->augment.epoch = (uint32_t)standing->epoch;
     while (standing->epoch_step < trainer->steps_per_epoch && !finished(trainer)) {
-        bool stop, save;
+        bool stop, save, written;
         RDP_TRY(run_step(trainer, &stop, &save));
         const bool ends = standing->epoch_step == trainer->steps_per_epoch || finished(trainer);
         if (stop && !ends)
             return stop_here(trainer);
         if (save && !ends)
-            RDP_TRY(rdp_trainer_save(trainer));
+            RDP_TRY(rdp_trainer_save(trainer, &written));
         if (!ends)
             continue;
         const bool last = finished(trainer);
@@ -169,7 +162,7 @@ static int run_epoch(struct rdp_trainer *trainer)
         if (stop && !last)
             return stop_here(trainer);
         if (save || end_due || (every > 0 && standing->epoch % every == 0))
-            RDP_TRY(rdp_trainer_save(trainer));
+            RDP_TRY(rdp_trainer_save(trainer, &written));
         return RDP_OK; /* the epoch's counters may be those of the next one already */
     }
     return RDP_OK;
@@ -177,7 +170,7 @@ static int run_epoch(struct rdp_trainer *trainer)
 
 int rdp_trainer_run(struct rdp_trainer *trainer)
 {
-    trainer->start_time = trainer->last_save_time = rdp_trainer_now();
+    trainer->start_time = trainer->last_save_time = rdp_now();
     if (finished(trainer)) { /* resumed after its end: tells its result again */
         struct rdp_epoch_metrics unused;
         return evaluate(trainer, &unused);

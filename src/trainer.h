@@ -40,13 +40,11 @@ struct rdp_trainer {
     int64_t trained_steps;             /* of this process */
 };
 
-double rdp_trainer_now(void);
-
 /* trainer.c: from where `standing` is to the end. RDP_ESTOPPED after a signal, with a checkpoint written. Collective. */
 int rdp_trainer_run(struct rdp_trainer *trainer);
 
-/* trainer_save.c. Collective. A checkpoint that cannot be written is a warning and sets save_failed: the run goes on. */
-int rdp_trainer_save(struct rdp_trainer *trainer);
+/* trainer_save.c. Collective. A checkpoint that cannot be written is a warning, sets save_failed, and *written is false. */
+int rdp_trainer_save(struct rdp_trainer *trainer, bool *written);
 /* Whether any --checkpoint-* option asks for checkpoints. */
 bool rdp_trainer_keeps_checkpoints(const struct rdp_trainer *trainer);
 /* Saves as best.h5 if `measure` (less is better) beats the best so far. */

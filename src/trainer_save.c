@@ -1,14 +1,16 @@
 /* A run's checkpoints: when one is due is trainer.c's affair, what one holds snapshot.c's; see trainer.h. */
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/status.h"
 #include "comm/watchdog.h"
 #include "run_dir.h"
 #include "trainer.h"
 
-/* Collects on all ranks, writes on rank 0, tells all. The previous checkpoint stays whatever happens. */
-static int save(struct rdp_trainer *trainer, const char *path, bool prune)
+/* Collects on all ranks, writes on rank 0, tells all. The previous checkpoint stays whatever happens. A file that cannot be
+ * written is a warning: *written is false, and the run goes on. */
+static int save(struct rdp_trainer *trainer, const char *path, bool prune, bool *written)
 {
     struct rdp_comm *comm = trainer->session->comm;
     struct rdp_checkpoint *checkpoint;
@@ -21,7 +23,7 @@ static int save(struct rdp_trainer *trainer, const char *path, bool prune)
         rdp_run_dir_path(&trainer->options, "checkpoints", directory, sizeof directory);
         failed = rdp_checkpoint_write(checkpoint, path) != RDP_OK;
         if (failed) {
-            rdp_log_warning("%s; training goes on, earlier checkpoints are untouched", rdp_fail_message());
+            rdp_log_warning("%s; earlier checkpoints are untouched", rdp_fail_message());
             rdp_fail_clear();
         } else if (prune && rdp_checkpoint_prune(directory, trainer->options.keep) != RDP_OK) {
             rdp_log_warning("%s", rdp_fail_message());
@@ -31,17 +33,18 @@ static int save(struct rdp_trainer *trainer, const char *path, bool prune)
     rdp_checkpoint_destroy(checkpoint);
     RDP_TRY(comm->ops->barrier(comm, 1, "rank 0's checkpoint"));
     RDP_TRY(comm->ops->allreduce_i64(comm, &failed, 1, RDP_MAX, "whether the checkpoint was written"));
-    trainer->save_failed |= failed != 0;
+    *written = failed == 0;
+    trainer->save_failed |= !*written;
     return RDP_OK;
 }
 
-int rdp_trainer_save(struct rdp_trainer *trainer)
+int rdp_trainer_save(struct rdp_trainer *trainer, bool *written)
 {
     char directory[RDP_PATH_MAX + 32], path[RDP_PATH_MAX + 64];
     rdp_run_dir_path(&trainer->options, "checkpoints", directory, sizeof directory);
     RDP_TRY(rdp_checkpoint_path(path, sizeof path, directory, trainer->standing.epoch, trainer->standing.step));
-    trainer->last_save_time = rdp_trainer_now();
-    return save(trainer, path, true);
+    trainer->last_save_time = rdp_now();
+    return save(trainer, path, true, written);
 }
 
 bool rdp_trainer_keeps_checkpoints(const struct rdp_trainer *trainer)
@@ -53,13 +56,18 @@ bool rdp_trainer_keeps_checkpoints(const struct rdp_trainer *trainer)
 int rdp_trainer_save_best(struct rdp_trainer *trainer, double measure)
 {
     char path[RDP_PATH_MAX + 64];
-    if (!(measure < trainer->standing.best))
+    const double before = trainer->standing.best;
+    bool written;
+    if (!(measure < before))
         return RDP_OK;
     trainer->standing.best = measure;
     if (!rdp_trainer_keeps_checkpoints(trainer))
         return RDP_OK;
     rdp_run_dir_path(&trainer->options, "checkpoints/best.h5", path, sizeof path);
-    return save(trainer, path, false);
+    RDP_TRY(save(trainer, path, false, &written));
+    if (!written) /* best.h5 is still the old one: the next better epoch shall try again */
+        trainer->standing.best = before;
+    return RDP_OK;
 }
 
 static int check_same_training(const struct rdp_trainer *trainer, const struct rdp_checkpoint *checkpoint, const char *path)

@@ -195,6 +195,8 @@ static void convolve_block(const struct convolution *c, struct range block, floa
         char *plane = locate(c->plan, c->y, c->output_blocks, i / tiles, block.begin + i % tiles, &tile);
         k->output(m + (size_t)i * LINE, m_stride, plane, &tile);
     }
+    /* The next block's inputs, if it has a tile more, reach into these products. */
+    wait_for(team);
 }
 
 /* What one thread works through: blocks of tiles, of its own or of all threads, and its own or the common workspace. */
