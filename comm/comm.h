@@ -1,9 +1,10 @@
 /*
  * The collective contract: everything that crosses ranks goes through one `struct rdp_comm`.
  *
- * A transport is a const table of functions (comm_self.c: one rank; comm_mpi.c: MPI on host memory; NCCL later). All calls
- * are collective and made by the main thread in the same order on every rank. Waiting never hangs: every wait polls, ticks
- * the watchdog (watchdog.h) and ends the process with a message when a peer stays away for longer than the time-out.
+ * A transport is a const table of functions (comm_self.c: one rank; comm_mpi.c: MPI on host memory; NCCL later). All
+ * calls are collective and made by the main thread in the same order on every rank. Waiting never hangs: every wait
+ * polls, ticks the watchdog (watchdog.h) and ends the process with a message when a peer stays away for longer than the
+ * time-out.
  */
 #ifndef RDP_COMM_COMM_H
 #define RDP_COMM_COMM_H
@@ -25,7 +26,8 @@ struct rdp_comm_ops {
     const char *name; /* "self", "mpi": as --comm says it */
     /* Starts summing data[0..count) f32 over all ranks, in place; every rank gets the same bits. The buffer may not be
      * touched until the request is done. `what` (static or long-lived text) names it in time-out messages. */
-    int (*allreduce_begin)(struct rdp_comm *comm, float *data, size_t count, const char *what, struct rdp_request *request);
+    int (*allreduce_begin)(struct rdp_comm *comm, float *data, size_t count, const char *what,
+                           struct rdp_request *request);
     /* Gives the transport a chance to move data; never blocks. *done becomes 1 once the request is finished. */
     int (*test)(struct rdp_comm *comm, struct rdp_request *request, int *done);
     int (*wait)(struct rdp_comm *comm, struct rdp_request *request, const char *what);
@@ -34,14 +36,15 @@ struct rdp_comm_ops {
     int (*allreduce_f64)(struct rdp_comm *comm, double *data, size_t count, enum rdp_reduce reduce, const char *what);
     int (*allreduce_i64)(struct rdp_comm *comm, int64_t *data, size_t count, enum rdp_reduce reduce, const char *what);
     int (*broadcast)(struct rdp_comm *comm, void *data, size_t bytes, int root, const char *what);
-    /* Rank r's `bytes` bytes land at all + r * bytes on `root` (all may be NULL elsewhere); same `bytes` on every rank. */
+    /* Rank r's `bytes` bytes land at all + r * bytes on `root` (all may be NULL elsewhere); same `bytes` on every rank.
+     */
     int (*gather)(struct rdp_comm *comm, const void *mine, size_t bytes, void *all, int root, const char *what);
     /* Personalised all-to-all of bytes: send_counts[r] bytes at send + send_offsets[r] go to rank r; likewise received.
      * Arrays have `size` entries; counts and offsets below 2^31. */
     int (*exchange)(struct rdp_comm *comm, const void *send, const size_t *send_counts, const size_t *send_offsets,
                     void *receive, const size_t *receive_counts, const size_t *receive_offsets, const char *what);
-    /* `patient` != 0: a wait for rank 0's evaluation or save; the cores are left to others (sleeping poll) and only a rank
-     * that stopped responding ends it, not the time it takes. */
+    /* `patient` != 0: a wait for rank 0's evaluation or save; the cores are left to others (sleeping poll) and only a
+     * rank that stopped responding ends it, not the time it takes. */
     int (*barrier)(struct rdp_comm *comm, int patient, const char *what);
     void (*destroy)(struct rdp_comm *comm); /* NULL-safe through rdp_comm_destroy */
 };

@@ -1,8 +1,8 @@
 /*
- * The watchdog: why nothing hangs. A thread per rank looks once a second at a page that the ranks of a host share, where
- * each rank's main thread notes what it does and when it last moved on. When a rank has waited for a peer for longer than
- * the time-out, one message names the rank that is late (host, pid, what it was doing, whether the process is stopped or
- * only slow) and every rank ends with exit code 5.
+ * The watchdog: why nothing hangs. A thread per rank looks once a second at a page that the ranks of a host share,
+ * where each rank's main thread notes what it does and when it last moved on. When a rank has waited for a peer for
+ * longer than the time-out, one message names the rank that is late (host, pid, what it was doing, whether the process
+ * is stopped or only slow) and every rank ends with exit code 5.
  */
 #ifndef RDP_COMM_WATCHDOG_H
 #define RDP_COMM_WATCHDOG_H

@@ -5,12 +5,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/json.h"
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/status.h"
-#include "commands.h"
 #include "comm/watchdog.h"
+#include "commands.h"
 #include "io/durable.h"
 #include "plot.h"
 #include "run_dir.h"
@@ -24,14 +24,16 @@ static int load_data(struct rdp_trainer *trainer, struct rdp_dataset *dataset)
     struct rdp_comm *comm = trainer->session->comm;
     struct rdp_device *device = trainer->session->device;
     int64_t *training = NULL, *validation = NULL;
-    int status = rdp_sampler_split((uint64_t)options->seed, trainer->data.count[RDP_SPLIT_TRAIN], options->val_fraction, &training,
-                                   &trainer->training_count, &validation, &trainer->validation_count);
+    int status = rdp_sampler_split((uint64_t)options->seed, trainer->data.count[RDP_SPLIT_TRAIN], options->val_fraction,
+                                   &training, &trainer->training_count, &validation, &trainer->validation_count);
     RDP_TRY_GOTO(status, rdp_comm_agree(comm, status, "splitting the training data"), done);
-    RDP_TRY_GOTO(status, rdp_sampler_create(&trainer->sampler, options, dataset, training, trainer->training_count, comm, device), done);
+    RDP_TRY_GOTO(
+        status,
+        rdp_sampler_create(&trainer->sampler, options, dataset, training, trainer->training_count, comm, device), done);
     if (trainer->validation_count > 0)
         RDP_TRY_GOTO(status,
-                     rdp_evaluator_create(&trainer->validation, dataset, RDP_SPLIT_TRAIN, validation, trainer->validation_count,
-                                          options->evaluate_on, comm, device),
+                     rdp_evaluator_create(&trainer->validation, dataset, RDP_SPLIT_TRAIN, validation,
+                                          trainer->validation_count, options->evaluate_on, comm, device),
                      done);
     status = rdp_evaluator_create(&trainer->test, dataset, RDP_SPLIT_TEST, NULL, trainer->data.count[RDP_SPLIT_TEST],
                                   options->evaluate_on, comm, device);
@@ -135,7 +137,10 @@ static int write_summary(const struct rdp_trainer *trainer)
     rdp_json_real(&json, "test_accuracy", test->count > 0 ? (double)test->correct / (double)test->count : NAN);
     rdp_json_real(&json, "test_loss", test->loss);
     rdp_json_real(&json, "training_seconds", trainer->trained_seconds);
-    rdp_json_real(&json, "images_per_second", trainer->trained_seconds > 0 ? (double)trainer->trained_steps * trainer->options.batch / trainer->trained_seconds : NAN);
+    rdp_json_real(&json, "images_per_second",
+                  trainer->trained_seconds > 0
+                      ? (double)trainer->trained_steps * trainer->options.batch / trainer->trained_seconds
+                      : NAN);
     rdp_json_real(&json, "wall_seconds", rdp_now() - trainer->start_time);
     rdp_json_object_end(&json);
     if (fclose(out) != 0) {
@@ -149,7 +154,8 @@ static int write_summary(const struct rdp_trainer *trainer)
     return status;
 }
 
-/* Rank 0 writes what remains of the run. Its accuracy line is the last word, also when one of the files cannot be written. */
+/* Rank 0 writes what remains of the run. Its accuracy line is the last word, also when one of the files cannot be
+ * written. */
 static int finish(struct rdp_trainer *trainer)
 {
     int status = RDP_OK;

@@ -1,6 +1,6 @@
 /*
- * The commands. Each takes the checked options and returns a status; main() prints what waits and ends the program. A command
- * that works across ranks gets the session (launch and communicator are up); the others run alone.
+ * The commands. Each takes the checked options and returns a status; main() prints what waits and ends the program. A
+ * command that works across ranks gets the session (launch and communicator are up); the others run alone.
  */
 #ifndef RDP_COMMANDS_H
 #define RDP_COMMANDS_H

@@ -21,7 +21,8 @@ struct rdp_evaluator {
     bool shared;            /* all ranks take part */
 };
 
-static int load(struct rdp_evaluator *evaluator, struct rdp_dataset *dataset, enum rdp_split split, const int64_t *rows, int64_t count)
+static int load(struct rdp_evaluator *evaluator, struct rdp_dataset *dataset, enum rdp_split split, const int64_t *rows,
+                int64_t count)
 {
     const struct rdp_comm *comm = evaluator->comm;
     int64_t begin = evaluator->shared ? count * comm->rank / comm->size : 0;
@@ -35,16 +36,19 @@ static int load(struct rdp_evaluator *evaluator, struct rdp_dataset *dataset, en
     if (rows == NULL)
         RDP_TRY(rdp_dataset_read(dataset, split, begin, evaluator->count, evaluator->images, evaluator->labels));
     else
-        RDP_TRY(rdp_dataset_read_rows(dataset, split, rows + begin, evaluator->count, evaluator->images, evaluator->labels));
+        RDP_TRY(rdp_dataset_read_rows(dataset, split, rows + begin, evaluator->count, evaluator->images,
+                                      evaluator->labels));
     evaluator->device_images = evaluator->images;
     if (evaluator->device->ops->host_memory)
         return RDP_OK;
-    RDP_TRY(evaluator->device->ops->alloc(evaluator->device, (void **)&evaluator->device_images, bytes, "evaluation images"));
+    RDP_TRY(evaluator->device->ops->alloc(evaluator->device, (void **)&evaluator->device_images, bytes,
+                                          "evaluation images"));
     return evaluator->device->ops->upload(evaluator->device, evaluator->device_images, evaluator->images, bytes);
 }
 
-int rdp_evaluator_create(struct rdp_evaluator **evaluator, struct rdp_dataset *dataset, enum rdp_split split, const int64_t *rows,
-                         int64_t count, enum rdp_evaluate_on where, struct rdp_comm *comm, struct rdp_device *device)
+int rdp_evaluator_create(struct rdp_evaluator **evaluator, struct rdp_dataset *dataset, enum rdp_split split,
+                         const int64_t *rows, int64_t count, enum rdp_evaluate_on where, struct rdp_comm *comm,
+                         struct rdp_device *device)
 {
     int status = rdp_calloc((void **)evaluator, 1, sizeof **evaluator, "the evaluator");
     if (status == RDP_OK) {
@@ -101,8 +105,12 @@ static int run_own(struct rdp_evaluator *evaluator, struct rdp_network *network,
             rows[i] = i < valid ? first + i : 0;
             labels[i] = evaluator->labels[rows[i]];
         }
-        struct rdp_batch batch = {.images = evaluator->device_images, .rows = rows, .samples = rows, .labels = labels,
-                                  .valid = valid, .augment = *normalise};
+        struct rdp_batch batch = {.images = evaluator->device_images,
+                                  .rows = rows,
+                                  .samples = rows,
+                                  .labels = labels,
+                                  .valid = valid,
+                                  .augment = *normalise};
         batch.augment.enabled = false;
         RDP_TRY(rdp_network_forward(network, &batch, false, 0, tick, NULL));
         RDP_TRY(rdp_network_logits(network, logits));
@@ -148,10 +156,11 @@ static int run(struct rdp_evaluator *evaluator, struct rdp_network *network, con
         RDP_TRY(rdp_calloc((void **)&scratch->mean, network->state_count, sizeof(float), "evaluation"));
         RDP_TRY(average_state(network, comm, scratch->own, scratch->mean));
     }
-    int status = run_own(evaluator, network, normalise, scratch->rows, scratch->labels, scratch->logits, &evaluation->loss,
-                         evaluation->confusion);
+    int status = run_own(evaluator, network, normalise, scratch->rows, scratch->labels, scratch->logits,
+                         &evaluation->loss, evaluation->confusion);
     if (average && status == RDP_OK)
-        status = network->device->ops->upload(network->device, network->state, scratch->own, network->state_count * sizeof(float));
+        status = network->device->ops->upload(network->device, network->state, scratch->own,
+                                              network->state_count * sizeof(float));
     RDP_TRY(status);
     /* The others wait here for rank 0's evaluation, without using its cores. */
     RDP_TRY(comm->ops->barrier(comm, 1, "evaluation"));

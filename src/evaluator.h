@@ -1,7 +1,7 @@
 /*
- * Evaluation: loss, accuracy and confusion matrix of a set of images under the current weights and running statistics, every
- * image counted once. One rank (--evaluate-on rank0, the default) or all ranks, each its contiguous part; counts are integers,
- * so the accuracy does not depend on how the work is shared.
+ * Evaluation: loss, accuracy and confusion matrix of a set of images under the current weights and running statistics,
+ * every image counted once. One rank (--evaluate-on rank0, the default) or all ranks, each its contiguous part; counts
+ * are integers, so the accuracy does not depend on how the work is shared.
  */
 #ifndef RDP_EVALUATOR_H
 #define RDP_EVALUATOR_H
@@ -28,8 +28,8 @@ int rdp_evaluator_create(struct rdp_evaluator **evaluator, struct rdp_dataset *d
                          const int64_t *rows, int64_t count, enum rdp_evaluate_on where, struct rdp_comm *comm,
                          struct rdp_device *device);
 void rdp_evaluator_destroy(struct rdp_evaluator *evaluator);
-/* Collective. With local batch-norm the ranks' running statistics are averaged for the evaluation and put back after it. The
- * result is the same on every rank. `normalise` holds mean and std. */
+/* Collective. With local batch-norm the ranks' running statistics are averaged for the evaluation and put back after
+ * it. The result is the same on every rank. `normalise` holds mean and std. */
 int rdp_evaluator_run(struct rdp_evaluator *evaluator, struct rdp_network *network, const struct rdp_augment *normalise,
                       struct rdp_evaluation *evaluation);
 void rdp_evaluation_free(struct rdp_evaluation *evaluation);

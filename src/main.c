@@ -1,6 +1,6 @@
 /*
- * resnet-dp: the command line. Finds the command, brings up what it stands on, runs it, and is the only place that ends the
- * program: with the status's exit code, through MPI_Abort when one rank fails and the others do not know.
+ * resnet-dp: the command line. Finds the command, brings up what it stands on, runs it, and is the only place that ends
+ * the program: with the status's exit code, through MPI_Abort when one rank fails and the others do not know.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,15 +20,20 @@ struct command {
 };
 
 static const struct command commands[] = {
-    {"train", RDP_CMD_TRAIN, rdp_cmd_train, NULL, "[train] [--recipe FILE] [--OPTION VALUE]...", "train; the default command"},
-    {"prepare", RDP_CMD_PREPARE, NULL, rdp_cmd_prepare, "prepare --from DIR|TAR.GZ --out FILE.h5 | --synthetic --out FILE.h5",
-     "make the data set file"},
-    {"summary", RDP_CMD_SUMMARY, NULL, rdp_cmd_summary, "summary [--recipe FILE] [--OPTION VALUE]...", "per-layer table of a model"},
-    {"eval", RDP_CMD_EVAL, rdp_cmd_eval, NULL, "eval --checkpoint FILE --data FILE.h5", "evaluate a checkpoint on the test set"},
-    {"predict", RDP_CMD_PREDICT, NULL, rdp_cmd_predict, "predict --checkpoint FILE IMAGE...", "classify PNG and JPEG files"},
+    {"train", RDP_CMD_TRAIN, rdp_cmd_train, NULL, "[train] [--recipe FILE] [--OPTION VALUE]...",
+     "train; the default command"},
+    {"prepare", RDP_CMD_PREPARE, NULL, rdp_cmd_prepare,
+     "prepare --from DIR|TAR.GZ --out FILE.h5 | --synthetic --out FILE.h5", "make the data set file"},
+    {"summary", RDP_CMD_SUMMARY, NULL, rdp_cmd_summary, "summary [--recipe FILE] [--OPTION VALUE]...",
+     "per-layer table of a model"},
+    {"eval", RDP_CMD_EVAL, rdp_cmd_eval, NULL, "eval --checkpoint FILE --data FILE.h5",
+     "evaluate a checkpoint on the test set"},
+    {"predict", RDP_CMD_PREDICT, NULL, rdp_cmd_predict, "predict --checkpoint FILE IMAGE...",
+     "classify PNG and JPEG files"},
     {"inspect", RDP_CMD_INSPECT, NULL, rdp_cmd_inspect, "inspect FILE", "verify and describe a data set or checkpoint"},
     {"info", RDP_CMD_INFO, rdp_cmd_info, NULL, "info", "build, libraries, devices, ranks, binding"},
-    {"bench", RDP_CMD_BENCH, rdp_cmd_bench, NULL, "bench [--recipe FILE] [--OPTION VALUE]...", "measure training speed"},
+    {"bench", RDP_CMD_BENCH, rdp_cmd_bench, NULL, "bench [--recipe FILE] [--OPTION VALUE]...",
+     "measure training speed"},
     {"plot", RDP_CMD_PLOT, NULL, rdp_cmd_plot, "plot RUN_DIR [--out DIR]", "draw loss, accuracy and learning rate"},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
@@ -47,7 +52,8 @@ static void print_usage(void)
     printf("\n");
 }
 
-/* The command of the first word; train if that is an option or nothing. NULL, with a message waiting, for another word. */
+/* The command of the first word; train if that is an option or nothing. NULL, with a message waiting, for another word.
+ */
 static const struct command *find_command(int argc, char **argv)
 {
     const char *names[COMMANDS];
@@ -59,8 +65,8 @@ static const struct command *find_command(int argc, char **argv)
         names[i] = commands[i].name;
     }
     const char *nearest = rdp_nearest_name(argv[1], names, COMMANDS);
-    rdp_fail(RDP_EUSAGE, "%s: no such command%s%s%s (`resnet-dp --help` lists them)", argv[1], nearest ? "; did you mean " : "",
-             nearest ? nearest : "", nearest ? "?" : "");
+    rdp_fail(RDP_EUSAGE, "%s: no such command%s%s%s (`resnet-dp --help` lists them)", argv[1],
+             nearest ? "; did you mean " : "", nearest ? nearest : "", nearest ? "?" : "");
     return NULL;
 }
 
@@ -94,7 +100,8 @@ static void check_alone(const struct command *command)
     int rank, size;
     rdp_launch_hint(&rank, &size);
     if (size > 1)
-        rdp_fail(RDP_EUSAGE, "%s: runs alone, but was started as %d ranks; start it without mpirun or srun", command->name, size);
+        rdp_fail(RDP_EUSAGE, "%s: runs alone, but was started as %d ranks; start it without mpirun or srun",
+                 command->name, size);
 }
 
 static int run(const struct command *command, struct rdp_session *session, int argc, char **argv)

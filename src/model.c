@@ -34,7 +34,8 @@ static int grow(void **array, int count, int *capacity, size_t size, const char 
 static int add_layer(struct builder *builder, const struct rdp_layer *layer, int *index)
 {
     struct rdp_model *model = builder->model;
-    RDP_TRY(grow((void **)&model->layers, model->layer_count, &builder->layer_capacity, sizeof *model->layers, "layers"));
+    RDP_TRY(
+        grow((void **)&model->layers, model->layer_count, &builder->layer_capacity, sizeof *model->layers, "layers"));
     *index = model->layer_count++;
     model->layers[*index] = *layer;
     model->layers[*index].first_parameter = model->parameter_count;
@@ -42,8 +43,8 @@ static int add_layer(struct builder *builder, const struct rdp_layer *layer, int
 }
 
 /* Appends a row to the table for the layer added last. */
-static int add_parameter(struct builder *builder, const char *suffix, struct rdp_parameter row, int dims_count, int64_t d0,
-                         int64_t d1, int64_t d2, int64_t d3)
+static int add_parameter(struct builder *builder, const char *suffix, struct rdp_parameter row, int dims_count,
+                         int64_t d0, int64_t d1, int64_t d2, int64_t d3)
 {
     struct rdp_model *model = builder->model;
     RDP_TRY(grow((void **)&model->parameters, model->parameter_count, &builder->parameter_capacity,
@@ -81,27 +82,39 @@ static int add_conv(struct builder *builder, const char *prefix, const char *nam
                     int stride, int *index)
 {
     struct rdp_shape in = shape_of(builder, input);
-    struct rdp_layer layer = {.kind = RDP_LAYER_CONV, .input = input, .residual = RDP_NO_LAYER, .in = in,
-                              .out = strided(in, channels, stride), .kernel = kernel, .stride = stride};
+    struct rdp_layer layer = {.kind = RDP_LAYER_CONV,
+                              .input = input,
+                              .residual = RDP_NO_LAYER,
+                              .in = in,
+                              .out = strided(in, channels, stride),
+                              .kernel = kernel,
+                              .stride = stride};
     /* torch.nn.Conv2d: kaiming_uniform with a = sqrt(5), which is uniform in +-1/sqrt(fan_in). */
     double bound = 1.0 / sqrt((double)in.channels * kernel * kernel);
     name_layer(&layer, prefix, name);
     RDP_TRY(add_layer(builder, &layer, index));
-    return add_parameter(builder, "weight", (struct rdp_parameter){.decays = true, .uniform = true, .init = bound}, 4, channels,
-                         in.channels, kernel, kernel);
+    return add_parameter(builder, "weight", (struct rdp_parameter){.decays = true, .uniform = true, .init = bound}, 4,
+                         channels, in.channels, kernel, kernel);
 }
 
 static int add_bn(struct builder *builder, const char *prefix, const char *name, int input, int residual,
                   enum rdp_kernel_activation activation, int *index)
 {
     struct rdp_shape in = shape_of(builder, input);
-    struct rdp_layer layer = {.kind = RDP_LAYER_BN, .input = input, .residual = residual, .in = in, .out = in,
-                              .activation = activation, .slope = (float)builder->options->leaky_slope};
+    struct rdp_layer layer = {.kind = RDP_LAYER_BN,
+                              .input = input,
+                              .residual = residual,
+                              .in = in,
+                              .out = in,
+                              .activation = activation,
+                              .slope = (float)builder->options->leaky_slope};
     bool decays = builder->options->decay_bn;
     name_layer(&layer, prefix, name);
     RDP_TRY(add_layer(builder, &layer, index));
-    RDP_TRY(add_parameter(builder, "weight", (struct rdp_parameter){.decays = decays, .init = 1}, 1, in.channels, 1, 1, 1));
-    RDP_TRY(add_parameter(builder, "bias", (struct rdp_parameter){.decays = decays, .init = 0}, 1, in.channels, 1, 1, 1));
+    RDP_TRY(
+        add_parameter(builder, "weight", (struct rdp_parameter){.decays = decays, .init = 1}, 1, in.channels, 1, 1, 1));
+    RDP_TRY(
+        add_parameter(builder, "bias", (struct rdp_parameter){.decays = decays, .init = 0}, 1, in.channels, 1, 1, 1));
     RDP_TRY(add_parameter(builder, "running_mean", (struct rdp_parameter){.kind = RDP_PARAMETER_STATE, .init = 0}, 1,
                           in.channels, 1, 1, 1));
     return add_parameter(builder, "running_var", (struct rdp_parameter){.kind = RDP_PARAMETER_STATE, .init = 1}, 1,
@@ -114,8 +127,8 @@ static enum rdp_kernel_activation activation_of(const struct rdp_options *option
 }
 
 /*
- * A residual block. Order matters for speed, not for results: the shortcut's convolution follows the main path's first, since
- * both read the block's input; each batch-norm's apply runs when its reader needs it (network_plan.c).
+ * A residual block. Order matters for speed, not for results: the shortcut's convolution follows the main path's first,
+ * since both read the block's input; each batch-norm's apply runs when its reader needs it (network_plan.c).
  */
 static int add_block(struct builder *builder, int stage, int block, int width, int stride, int *top)
 {
@@ -133,8 +146,12 @@ static int add_block(struct builder *builder, int stage, int block, int width, i
     if (changes && options->shortcut == RDP_SHORTCUT_CONV)
         RDP_TRY(add_conv(builder, prefix, "downsample.0", input, out_channels, 1, stride, &shortcut_conv));
     if (changes && options->shortcut == RDP_SHORTCUT_PAD) {
-        struct rdp_layer layer = {.kind = RDP_LAYER_PAD, .input = input, .residual = RDP_NO_LAYER, .in = in,
-                                  .out = strided(in, out_channels, stride), .stride = stride};
+        struct rdp_layer layer = {.kind = RDP_LAYER_PAD,
+                                  .input = input,
+                                  .residual = RDP_NO_LAYER,
+                                  .in = in,
+                                  .out = strided(in, out_channels, stride),
+                                  .stride = stride};
         name_layer(&layer, prefix, "downsample");
         RDP_TRY(add_layer(builder, &layer, &shortcut));
     }
@@ -154,9 +171,10 @@ static int add_head(struct builder *builder, int top)
     struct rdp_model *model = builder->model;
     struct rdp_shape in = shape_of(builder, top);
     double bound = 1.0 / sqrt((double)in.channels); /* torch.nn.Linear: weight and bias alike */
-    struct rdp_layer pool = {.kind = RDP_LAYER_POOL, .input = top, .residual = RDP_NO_LAYER, .in = in,
-                             .out = {in.channels, 1, 1}};
-    struct rdp_layer fc = {.kind = RDP_LAYER_FC, .residual = RDP_NO_LAYER, .in = pool.out, .out = {model->classes, 1, 1}};
+    struct rdp_layer pool = {
+        .kind = RDP_LAYER_POOL, .input = top, .residual = RDP_NO_LAYER, .in = in, .out = {in.channels, 1, 1}};
+    struct rdp_layer fc = {
+        .kind = RDP_LAYER_FC, .residual = RDP_NO_LAYER, .in = pool.out, .out = {model->classes, 1, 1}};
     name_layer(&pool, "", "avgpool");
     name_layer(&fc, "", "fc");
     RDP_TRY(add_layer(builder, &pool, &fc.input));
@@ -164,8 +182,8 @@ static int add_head(struct builder *builder, int top)
     RDP_TRY(add_parameter(builder, "weight", (struct rdp_parameter){.decays = true, .uniform = true, .init = bound}, 2,
                           model->classes, in.channels, 1, 1));
     return add_parameter(builder, "bias",
-                         (struct rdp_parameter){.decays = builder->options->decay_bn, .uniform = true, .init = bound}, 1,
-                         model->classes, 1, 1, 1);
+                         (struct rdp_parameter){.decays = builder->options->decay_bn, .uniform = true, .init = bound},
+                         1, model->classes, 1, 1, 1);
 }
 
 static int build(struct builder *builder)
@@ -176,7 +194,8 @@ static int build(struct builder *builder)
     RDP_TRY(add_bn(builder, "", "bn1", top, RDP_NO_LAYER, activation_of(options), &top));
     for (int stage = 0; stage < options->blocks.count; stage++)
         for (int block = 0; block < options->blocks.values[stage]; block++)
-            RDP_TRY(add_block(builder, stage, block, options->widths.values[stage], stage > 0 && block == 0 ? 2 : 1, &top));
+            RDP_TRY(
+                add_block(builder, stage, block, options->widths.values[stage], stage > 0 && block == 0 ? 2 : 1, &top));
     return add_head(builder, top);
 }
 

@@ -1,7 +1,7 @@
 /*
  * A model is data: a list of layers in an order in which they can be computed, and one parameter table. Initialisation,
- * all-reduce, optimiser, checkpoints and summary walk the table and know no layer types. Names are PyTorch's (torchvision's
- * ResNet: conv1, bn1, layer1.0.conv1, layer2.0.downsample.0, fc).
+ * all-reduce, optimiser, checkpoints and summary walk the table and know no layer types. Names are PyTorch's
+ * (torchvision's ResNet: conv1, bn1, layer1.0.conv1, layer2.0.downsample.0, fc).
  */
 #ifndef RDP_MODEL_H
 #define RDP_MODEL_H
@@ -23,10 +23,10 @@ struct rdp_layer {
     int input;    /* layer whose output this one reads; RDP_NO_LAYER: the image */
     int residual; /* BN: layer whose output is added before the activation, or RDP_NO_LAYER */
     struct rdp_shape in, out;
-    int kernel, stride;                     /* CONV, PAD (stride) */
-    enum rdp_kernel_activation activation;  /* BN */
-    float slope;                            /* BN: LeakyReLU's */
-    int first_parameter, parameter_count;   /* rows of the table */
+    int kernel, stride;                    /* CONV, PAD (stride) */
+    enum rdp_kernel_activation activation; /* BN */
+    float slope;                           /* BN: LeakyReLU's */
+    int first_parameter, parameter_count;  /* rows of the table */
 };
 
 enum rdp_parameter_kind { RDP_PARAMETER_TRAINED, RDP_PARAMETER_STATE /* running statistics: saved, not trained */ };
@@ -36,10 +36,10 @@ struct rdp_parameter {
     enum rdp_parameter_kind kind;
     int layer;
     int dims_count;
-    int64_t dims[4];      /* OIHW, (out, in) or (channels) */
-    int64_t count;        /* product of dims */
-    bool decays;          /* weight decay applies (--decay-bn no exempts BN and biases) */
-    bool uniform;         /* initial values: uniform in +-init, else the constant init */
+    int64_t dims[4]; /* OIHW, (out, in) or (channels) */
+    int64_t count;   /* product of dims */
+    bool decays;     /* weight decay applies (--decay-bn no exempts BN and biases) */
+    bool uniform;    /* initial values: uniform in +-init, else the constant init */
     double init;
 };
 

@@ -16,9 +16,12 @@ static int allocate_flat(struct rdp_network *network)
 {
     struct rdp_device *device = network->device;
     size_t gradients = network->config.training ? network->parameter_count : 0;
-    RDP_TRY(device->ops->alloc(device, (void **)&network->parameters, network->parameter_count * sizeof(float), "parameters"));
-    RDP_TRY(device->ops->alloc(device, (void **)&network->state, network->state_count * sizeof(float), "running statistics"));
-    RDP_TRY(device->ops->alloc(device, (void **)&network->gradients, (gradients + RDP_TOTALS) * sizeof(float), "gradients"));
+    RDP_TRY(device->ops->alloc(device, (void **)&network->parameters, network->parameter_count * sizeof(float),
+                               "parameters"));
+    RDP_TRY(device->ops->alloc(device, (void **)&network->state, network->state_count * sizeof(float),
+                               "running statistics"));
+    RDP_TRY(device->ops->alloc(device, (void **)&network->gradients, (gradients + RDP_TOTALS) * sizeof(float),
+                               "gradients"));
     network->totals = network->gradients + gradients;
     return RDP_OK;
 }
@@ -134,7 +137,8 @@ static int finalize_bn(struct rdp_network *network, int layer, bool training)
     struct rdp_bn *bn = network->plan->bns[layer];
     const float *gamma = row_of(network, network->parameters, layer, WEIGHT);
     const float *beta = row_of(network, network->parameters, layer, BIAS);
-    float *mean = row_of(network, network->state, layer, RUNNING_MEAN), *variance = row_of(network, network->state, layer, RUNNING_VAR);
+    float *mean = row_of(network, network->state, layer, RUNNING_MEAN),
+          *variance = row_of(network, network->state, layer, RUNNING_VAR);
     double elements;
     if (!training)
         return device->ops->bn_use_running(device, bn, gamma, beta, mean, variance);
@@ -154,7 +158,8 @@ static int backward_finalize_bn(struct rdp_network *network, int layer)
     return device->ops->bn_backward_finalize(device, bn, elements, row_of(network, network->parameters, layer, WEIGHT));
 }
 
-static int run_operation(struct rdp_network *network, const struct rdp_operation *op, bool training, int first, int count)
+static int run_operation(struct rdp_network *network, const struct rdp_operation *op, bool training, int first,
+                         int count)
 {
     struct rdp_device *device = network->device;
     const struct rdp_device_ops *ops = device->ops;
@@ -173,7 +178,8 @@ static int run_operation(struct rdp_network *network, const struct rdp_operation
     case RDP_OP_CONV_FORWARD:
         return ops->conv_forward(device, conv, t0, t1, first, count);
     case RDP_OP_BN_STATISTICS:
-        return training ? ops->bn_statistics(device, bn, t0, row_of(network, network->state, op->layer, RUNNING_MEAN), first, count)
+        return training ? ops->bn_statistics(device, bn, t0, row_of(network, network->state, op->layer, RUNNING_MEAN),
+                                             first, count)
                         : RDP_OK;
     case RDP_OP_BN_FINALIZE:
         return finalize_bn(network, op->layer, training);
@@ -223,7 +229,8 @@ struct run {
     void *context;
 };
 
-static int run_timed(struct rdp_network *network, const struct rdp_operation *op, const struct run *run, int first, int count)
+static int run_timed(struct rdp_network *network, const struct rdp_operation *op, const struct run *run, int first,
+                     int count)
 {
     double begin = rdp_now();
     RDP_TRY(run_operation(network, op, run->training, first, count));
@@ -236,7 +243,8 @@ static int run_operations(struct rdp_network *network, int begin, int limit, con
 {
     const struct rdp_network_plan *plan = network->plan;
     while (begin < limit) {
-        const int end = rdp_network_segment_end(plan, begin, limit), chunk = rdp_network_segment_chunk(network, begin, end);
+        const int end = rdp_network_segment_end(plan, begin, limit),
+                  chunk = rdp_network_segment_chunk(network, begin, end);
         for (int first = 0; first < network->config.batch; first += chunk)
             for (int i = begin; i < end; i++)
                 RDP_TRY(run_timed(network, &plan->operations[i], run, first, chunk));
@@ -265,7 +273,8 @@ int rdp_network_backward(struct rdp_network *network, rdp_network_ready ready, r
 int rdp_network_logits(struct rdp_network *network, float *host)
 {
     return network->device->ops->download(network->device, host, network->plan->logits,
-                                          (size_t)network->config.batch * (size_t)network->model->classes * sizeof(float));
+                                          (size_t)network->config.batch * (size_t)network->model->classes *
+                                              sizeof(float));
 }
 
 void rdp_network_times_reset(struct rdp_network *network)

@@ -1,13 +1,13 @@
 /*
- * A network is a plan: model + batch + device, settled once into an ordered list of operations and the memory they use. A
- * step walks the list; it allocates nothing and looks nothing up.
+ * A network is a plan: model + batch + device, settled once into an ordered list of operations and the memory they use.
+ * A step walks the list; it allocates nothing and looks nothing up.
  *
- * Operations form segments. Inside a segment all work on the batch chunk by chunk (apply a batch-norm, convolve its output,
- * sum the statistics of the result: one chunk, still in cache); between segments the whole batch is done (a batch-norm's
- * statistics are complete, a weight gradient is computed).
+ * Operations form segments. Inside a segment all work on the batch chunk by chunk (apply a batch-norm, convolve its
+ * output, sum the statistics of the result: one chunk, still in cache); between segments the whole batch is done (a
+ * batch-norm's statistics are complete, a weight gradient is computed).
  *
- * Parameters and gradients are flat f32 arrays on the device, in the order in which backward finishes the gradients: what
- * is final is a prefix, whose length is announced as it grows.
+ * Parameters and gradients are flat f32 arrays on the device, in the order in which backward finishes the gradients:
+ * what is final is a prefix, whose length is announced as it grows.
  */
 #ifndef RDP_NETWORK_H
 #define RDP_NETWORK_H
@@ -44,7 +44,7 @@ struct rdp_batch {
     const uint8_t *images; /* device: u8 (.,32,32,3) */
     const int64_t *rows, *samples;
     const uint8_t *labels;
-    int valid;             /* rows that count; the rest are padding (evaluation's last batch) */
+    int valid; /* rows that count; the rest are padding (evaluation's last batch) */
     struct rdp_augment augment;
 };
 
@@ -58,14 +58,14 @@ struct rdp_network {
     const struct rdp_model *model; /* the caller's; must outlive the network */
     struct rdp_device *device;     /* likewise */
     struct rdp_network_config config;
-    struct rdp_row *rows;          /* one per model parameter; state rows index `state` */
-    size_t parameter_count;        /* f32 elements of parameters, and of gradients before the totals */
+    struct rdp_row *rows;   /* one per model parameter; state rows index `state` */
+    size_t parameter_count; /* f32 elements of parameters, and of gradients before the totals */
     size_t state_count;
-    float *parameters;             /* device f32 */
-    float *gradients;              /* device f32 [parameter_count + RDP_TOTALS]; NULL unless training */
-    float *totals;                 /* device f32 [RDP_TOTALS]; &gradients[parameter_count] when training */
-    float *state;                  /* device f32: running statistics */
-    size_t *boundaries;            /* ascending offsets where a parameter's gradient ends; the last covers the totals */
+    float *parameters;  /* device f32 */
+    float *gradients;   /* device f32 [parameter_count + RDP_TOTALS]; NULL unless training */
+    float *totals;      /* device f32 [RDP_TOTALS]; &gradients[parameter_count] when training */
+    float *state;       /* device f32: running statistics */
+    size_t *boundaries; /* ascending offsets where a parameter's gradient ends; the last covers the totals */
     size_t boundary_count;
     size_t activation_bytes;       /* for the banner */
     struct rdp_network_plan *plan; /* network_plan.h */
@@ -75,8 +75,9 @@ int rdp_network_create(struct rdp_network **network, const struct rdp_model *mod
                        const struct rdp_network_config *config);
 void rdp_network_destroy(struct rdp_network *network);
 
-/* Row i of the table, host, plain PyTorch layout, to or from `flat`: parameters, gradients or an optimiser's array of the same
- * layout (state rows: `state` or an array like it). Blocking. After changing parameters call rdp_network_weights_changed. */
+/* Row i of the table, host, plain PyTorch layout, to or from `flat`: parameters, gradients or an optimiser's array of
+ * the same layout (state rows: `state` or an array like it). Blocking. After changing parameters call
+ * rdp_network_weights_changed. */
 int rdp_network_put(struct rdp_network *network, int row, const float *host, float *flat);
 int rdp_network_take(struct rdp_network *network, int row, const float *flat, float *host);
 /* PyTorch's default initialisation; a pure function of (seed, row, element). */
@@ -90,8 +91,8 @@ typedef int (*rdp_network_tick)(void *context);
 typedef int (*rdp_network_ready)(void *context, size_t watermark);
 
 /*
- * Forward and loss. Training: batch statistics, dlogits = d(sum of losses) * loss_scale; running statistics move. Otherwise
- * running statistics normalise. Adds the sum of losses and the correct predictions to totals (device).
+ * Forward and loss. Training: batch statistics, dlogits = d(sum of losses) * loss_scale; running statistics move.
+ * Otherwise running statistics normalise. Adds the sum of losses and the correct predictions to totals (device).
  */
 int rdp_network_forward(struct rdp_network *network, const struct rdp_batch *batch, bool training, float loss_scale,
                         rdp_network_tick tick, void *context);

@@ -2,12 +2,13 @@
  * Plans a network: which operations, in which order, on which memory. Made once; network.c runs the result.
  *
  * Forward. Layers come in an order in which they can be computed. A batch-norm is split: its statistics follow the
- * convolution at once, its coefficients are finalised when the whole batch is done, and it is applied only when a reader
- * needs its output, so that applying, convolving and summing share a chunk.
+ * convolution at once, its coefficients are finalised when the whole batch is done, and it is applied only when a
+ * reader needs its output, so that applying, convolving and summing share a chunk.
  *
  * Backward. The forward list, read backwards: apply becomes reduce (gradient through the activation and the two sums),
- * finalise becomes finalise, a convolution becomes batch-norm backward apply and backward data; its weight gradient works on
- * the whole batch and waits for the segment to end. A tensor with two readers gets two gradients, which reduce adds.
+ * finalise becomes finalise, a convolution becomes batch-norm backward apply and backward data; its weight gradient
+ * works on the whole batch and waits for the segment to end. A tensor with two readers gets two gradients, which reduce
+ * adds.
  */
 #include "network_plan.h"
 
@@ -19,11 +20,11 @@
 
 /* What is known about a layer while planning. */
 struct progress {
-    bool computed;        /* its output tensor is written by now */
-    int gradients[2];     /* tensors that hold parts of its output's gradient */
+    bool computed;    /* its output tensor is written by now */
+    int gradients[2]; /* tensors that hold parts of its output's gradient */
     int gradient_count;
-    int bn;               /* CONV: the batch-norm that reads it */
-    int dz;               /* BN: gradient before the activation */
+    int bn; /* CONV: the batch-norm that reads it */
+    int dz; /* BN: gradient before the activation */
 };
 
 struct planner {
@@ -31,9 +32,9 @@ struct planner {
     struct rdp_network_plan *plan;
     const struct rdp_model *model;
     struct progress *layers;
-    int image; /* tensor of the augmented input */
+    int image;                     /* tensor of the augmented input */
     int pending[4], pending_count; /* convolutions whose weight gradient waits for the segment's end */
-    size_t offset; /* of the next parameter in the flat arrays */
+    size_t offset;                 /* of the next parameter in the flat arrays */
 };
 
 static bool is_whole(enum rdp_operation_kind kind)
@@ -80,8 +81,10 @@ static int new_activation(struct planner *planner, struct rdp_shape shape, int *
 static int emit(struct planner *planner, enum rdp_operation_kind kind, int layer, int t0, int t1, int t2, int t3)
 {
     struct rdp_network_plan *plan = planner->plan;
-    RDP_TRY(reserve((void **)&plan->operations, plan->operation_count, &plan->operation_capacity, sizeof *plan->operations));
-    const struct rdp_operation *previous = plan->operation_count > 0 ? &plan->operations[plan->operation_count - 1] : NULL;
+    RDP_TRY(reserve((void **)&plan->operations, plan->operation_count, &plan->operation_capacity,
+                    sizeof *plan->operations));
+    const struct rdp_operation *previous =
+        plan->operation_count > 0 ? &plan->operations[plan->operation_count - 1] : NULL;
     int segment = previous == NULL ? 0 : previous->segment + (is_whole(kind) || is_whole(previous->kind));
     struct rdp_operation operation = {.kind = kind, .layer = layer, .t = {t0, t1, t2, t3}, .segment = segment};
     for (int i = 0; i < 4; i++)
@@ -108,7 +111,8 @@ static int need(struct planner *planner, int layer)
         if (planner->image != RDP_NO_TENSOR)
             return RDP_OK;
         struct rdp_device *device = planner->network->device;
-        RDP_TRY(new_tensor(planner, device->ops->image_bytes(device, planner->model->layers[0].in, true), &planner->image));
+        RDP_TRY(
+            new_tensor(planner, device->ops->image_bytes(device, planner->model->layers[0].in, true), &planner->image));
         return emit(planner, RDP_OP_AUGMENT, RDP_NO_LAYER, planner->image, -1, -1, -1);
     }
     const struct rdp_layer *description = &planner->model->layers[layer];
@@ -135,7 +139,8 @@ static int plan_forward_layer(struct planner *planner, int layer)
         RDP_TRY(need(planner, description->input));
         RDP_TRY(new_activation(planner, description->out, &plan->out[layer]));
         planner->layers[layer].computed = true;
-        RDP_TRY(emit(planner, RDP_OP_CONV_FORWARD, layer, input_tensor(planner, description->input), plan->out[layer], -1, -1));
+        RDP_TRY(emit(planner, RDP_OP_CONV_FORWARD, layer, input_tensor(planner, description->input), plan->out[layer],
+                     -1, -1));
         if (!planner->network->config.training)
             return RDP_OK;
         return emit(planner, RDP_OP_BN_STATISTICS, planner->layers[layer].bn, plan->out[layer], -1, -1, -1);
@@ -301,15 +306,24 @@ static int create_layers(struct rdp_network *network)
     for (int i = 0; i < model->layer_count; i++) {
         const struct rdp_layer *layer = &model->layers[i];
         if (layer->kind == RDP_LAYER_CONV) {
-            struct rdp_conv_desc desc = {.input = layer->in, .output = layer->out, .kernel = layer->kernel,
-                                         .stride = layer->stride, .batch = network->config.batch,
-                                         .input_is_image = layer->input == RDP_NO_LAYER, .training = network->config.training};
+            struct rdp_conv_desc desc = {.input = layer->in,
+                                         .output = layer->out,
+                                         .kernel = layer->kernel,
+                                         .stride = layer->stride,
+                                         .batch = network->config.batch,
+                                         .input_is_image = layer->input == RDP_NO_LAYER,
+                                         .training = network->config.training};
             desc.chunk = chunk_for(network, i, &desc);
             RDP_TRY(device->ops->conv_create(device, &network->plan->convs[i], &desc));
         } else if (layer->kind == RDP_LAYER_BN) {
-            struct rdp_bn_desc desc = {.shape = layer->in, .batch = network->config.batch, .epsilon = 1e-5, .momentum = 0.1,
-                                       .activation = layer->activation, .slope = layer->slope,
-                                       .residual = layer->residual != RDP_NO_LAYER, .training = network->config.training};
+            struct rdp_bn_desc desc = {.shape = layer->in,
+                                       .batch = network->config.batch,
+                                       .epsilon = 1e-5,
+                                       .momentum = 0.1,
+                                       .activation = layer->activation,
+                                       .slope = layer->slope,
+                                       .residual = layer->residual != RDP_NO_LAYER,
+                                       .training = network->config.training};
             RDP_TRY(device->ops->bn_create(device, &network->plan->bns[i], &desc));
         }
     }
@@ -344,17 +358,19 @@ static void place_rest(struct planner *planner)
     }
 }
 
-/* Gives every tensor a slot; tensors whose lives do not overlap share one. Best fit, else the largest free one grows. */
+/* Gives every tensor a slot; tensors whose lives do not overlap share one. Best fit, else the largest free one grows.
+ */
 static int allocate_tensors(struct rdp_network *network)
 {
     struct rdp_network_plan *plan = network->plan;
     struct slot {
         size_t bytes;
         int busy_until;
-    } *slots;
+    } * slots;
     int *slot_of, status = RDP_OK;
     RDP_TRY(rdp_calloc((void **)&slots, (size_t)plan->tensor_count, sizeof *slots, "the memory plan"));
-    RDP_TRY_GOTO(status, rdp_calloc((void **)&slot_of, (size_t)plan->tensor_count, sizeof *slot_of, "the memory plan"), free_slots);
+    RDP_TRY_GOTO(status, rdp_calloc((void **)&slot_of, (size_t)plan->tensor_count, sizeof *slot_of, "the memory plan"),
+                 free_slots);
     for (int i = 0; i < plan->tensor_count; i++) { /* tensors were made in the order of their first use */
         const struct rdp_tensor *tensor = &plan->tensors[i];
         size_t bytes = tensor->image_bytes * (size_t)network->config.batch;
@@ -374,10 +390,12 @@ static int allocate_tensors(struct rdp_network *network)
         slots[best].busy_until = tensor->last;
         slot_of[i] = best;
     }
-    RDP_TRY_GOTO(status, rdp_calloc((void **)&plan->slots, (size_t)plan->slot_count, sizeof *plan->slots, "the memory plan"),
+    RDP_TRY_GOTO(status,
+                 rdp_calloc((void **)&plan->slots, (size_t)plan->slot_count, sizeof *plan->slots, "the memory plan"),
                  free_slot_of);
     for (int s = 0; s < plan->slot_count; s++) {
-        RDP_TRY_GOTO(status, network->device->ops->alloc(network->device, &plan->slots[s], slots[s].bytes, "activations"),
+        RDP_TRY_GOTO(status,
+                     network->device->ops->alloc(network->device, &plan->slots[s], slots[s].bytes, "activations"),
                      free_slot_of);
         network->activation_bytes += slots[s].bytes;
     }
@@ -415,7 +433,8 @@ int rdp_network_plan_create(struct rdp_network *network)
     RDP_TRY(rdp_calloc((void **)&plan->convs, layers, sizeof(struct rdp_conv *), "the network's plan"));
     RDP_TRY(rdp_calloc((void **)&plan->bns, layers, sizeof(struct rdp_bn *), "the network's plan"));
     RDP_TRY(rdp_calloc((void **)&plan->out, layers, sizeof(int), "the network's plan"));
-    RDP_TRY(rdp_calloc((void **)&network->rows, (size_t)model->parameter_count, sizeof *network->rows, "the network's plan"));
+    RDP_TRY(rdp_calloc((void **)&network->rows, (size_t)model->parameter_count, sizeof *network->rows,
+                       "the network's plan"));
     RDP_TRY(rdp_calloc((void **)&network->boundaries, layers, sizeof(size_t), "the network's plan"));
     RDP_TRY(create_layers(network));
     RDP_TRY(rdp_calloc((void **)&planner.layers, layers, sizeof *planner.layers, "the network's plan"));

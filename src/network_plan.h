@@ -1,34 +1,35 @@
-/* The inside of a network: its operations and tensors. Shared by network_plan.c (makes them) and network.c (runs them). */
+/* The inside of a network: its operations and tensors. Shared by network_plan.c (makes them) and network.c (runs them).
+ */
 #ifndef RDP_NETWORK_PLAN_H
 #define RDP_NETWORK_PLAN_H
 
 #include "network.h"
 
 /* X(name, whole batch?, what bench calls it). The comment says which tensors `t` holds. */
-#define RDP_OPERATION_MAP(X)                                       \
-    X(AUGMENT, 0, "augmentation")              /* out */           \
-    X(CONV_FORWARD, 0, "convolution forward")  /* x, y */          \
-    X(BN_STATISTICS, 0, "batch-norm statistics") /* y */           \
-    X(BN_FINALIZE, 1, "batch-norm finalise")                       \
-    X(BN_APPLY, 0, "batch-norm apply")         /* y, residual, out */ \
-    X(PAD_FORWARD, 0, "shortcut padding")      /* x, y */          \
-    X(POOL_FORWARD, 0, "pool")                 /* x */             \
-    X(FC_FORWARD, 1, "fully connected")                            \
-    X(LOSS, 1, "loss")                                             \
-    X(FC_BACKWARD, 1, "fully connected backward")                  \
-    X(POOL_BACKWARD, 0, "pool backward")       /* dx */            \
+#define RDP_OPERATION_MAP(X) \
+    X(AUGMENT, 0, "augmentation")                /* out */ \
+    X(CONV_FORWARD, 0, "convolution forward")    /* x, y */ \
+    X(BN_STATISTICS, 0, "batch-norm statistics") /* y */ \
+    X(BN_FINALIZE, 1, "batch-norm finalise") \
+    X(BN_APPLY, 0, "batch-norm apply")    /* y, residual, out */ \
+    X(PAD_FORWARD, 0, "shortcut padding") /* x, y */ \
+    X(POOL_FORWARD, 0, "pool")            /* x */ \
+    X(FC_FORWARD, 1, "fully connected") \
+    X(LOSS, 1, "loss") \
+    X(FC_BACKWARD, 1, "fully connected backward") \
+    X(POOL_BACKWARD, 0, "pool backward")          /* dx */ \
     X(BN_REDUCE, 0, "batch-norm backward reduce") /* y, out, dout, dout2 */ \
-    X(BN_BACKWARD_FINALIZE, 1, "batch-norm backward finalise")     \
+    X(BN_BACKWARD_FINALIZE, 1, "batch-norm backward finalise") \
     X(BN_BACKWARD_APPLY, 0, "batch-norm backward apply") /* y, dz, dy */ \
-    X(PAD_BACKWARD, 0, "shortcut padding backward") /* dy, dx */   \
-    X(CONV_DATA, 0, "convolution backward data") /* dy, dx */      \
-    X(CONV_WEIGHTS, 1, "convolution backward weights") /* x, dy */
+    X(PAD_BACKWARD, 0, "shortcut padding backward")      /* dy, dx */ \
+    X(CONV_DATA, 0, "convolution backward data")         /* dy, dx */ \
+    X(CONV_WEIGHTS, 1, "convolution backward weights")   /* x, dy */
 
 enum rdp_operation_kind {
 #define RDP_OPERATION_ENUM(name, whole, text) RDP_OP_##name,
     RDP_OPERATION_MAP(RDP_OPERATION_ENUM)
 #undef RDP_OPERATION_ENUM
-    RDP_OP_KINDS
+        RDP_OP_KINDS
 };
 
 enum { RDP_NO_TENSOR = -1 };

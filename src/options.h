@@ -38,84 +38,91 @@ struct rdp_options {
     char run_dir[RDP_PATH_MAX]; /* --run-dir DIR, default "runs/<recipe or resnet>-<UTC date-time>": train fills it */
     bool force;                 /* --force: reuse a run directory that holds another run */
     /* model */
-    enum rdp_block block;             /* --block basic|bottleneck, default basic */
-    struct rdp_int_list blocks;       /* --blocks 2,1,1,1 */
-    int stem_width;                   /* --stem-width 64 */
-    struct rdp_int_list widths;       /* --widths 64,128,256,512: bottleneck: the inner width, output is 4 x */
-    enum rdp_activation activation;   /* --activation relu|leaky-relu */
-    double leaky_slope;               /* --leaky-slope 0.01 */
-    enum rdp_shortcut shortcut;       /* --shortcut conv|pad */
+    enum rdp_block block;           /* --block basic|bottleneck, default basic */
+    struct rdp_int_list blocks;     /* --blocks 2,1,1,1 */
+    int stem_width;                 /* --stem-width 64 */
+    struct rdp_int_list widths;     /* --widths 64,128,256,512: bottleneck: the inner width, output is 4 x */
+    enum rdp_activation activation; /* --activation relu|leaky-relu */
+    double leaky_slope;             /* --leaky-slope 0.01 */
+    enum rdp_shortcut shortcut;     /* --shortcut conv|pad */
     /* device */
-    enum rdp_device_kind device;      /* --device auto|cpu|cuda */
-    enum rdp_precision precision;     /* --precision fp32|bf16 */
-    int threads;                      /* --threads 0: sized from the affinity mask */
+    enum rdp_device_kind device;            /* --device auto|cpu|cuda */
+    enum rdp_precision precision;           /* --precision fp32|bf16 */
+    int threads;                            /* --threads 0: sized from the affinity mask */
     enum rdp_conv_algorithm conv_algorithm; /* --conv-algorithm auto|direct|winograd */
     /* training */
-    int epochs;                       /* --epochs 10 */
-    int batch;                        /* --batch 128: global batch, over all ranks and micro-batches */
-    int accumulate;                   /* --accumulate 1: micro-batches per step */
-    int64_t seed;                     /* --seed 1 */
-    int64_t max_steps;                /* --max-steps 0: stop after so many steps of the whole run (0: no limit) */
-    double label_smoothing;           /* --label-smoothing 0 */
+    int epochs;             /* --epochs 10 */
+    int batch;              /* --batch 128: global batch, over all ranks and micro-batches */
+    int accumulate;         /* --accumulate 1: micro-batches per step */
+    int64_t seed;           /* --seed 1 */
+    int64_t max_steps;      /* --max-steps 0: stop after so many steps of the whole run (0: no limit) */
+    double label_smoothing; /* --label-smoothing 0 */
     /* optimiser */
-    double lr;                        /* --lr 0.1 */
-    double momentum;                  /* --momentum 0.9 */
-    bool nesterov;                    /* --nesterov yes|no, default no */
-    double weight_decay;              /* --weight-decay 5e-4 */
-    bool decay_bn;                    /* --decay-bn yes|no: also BN weight and bias and the fc bias; yes, as PyTorch */
+    double lr;           /* --lr 0.1 */
+    double momentum;     /* --momentum 0.9 */
+    bool nesterov;       /* --nesterov yes|no, default no */
+    double weight_decay; /* --weight-decay 5e-4 */
+    bool decay_bn;       /* --decay-bn yes|no: also BN weight and bias and the fc bias; yes, as PyTorch */
     /* schedule */
-    enum rdp_schedule_kind schedule;  /* --schedule constant|step|cosine|onecycle */
-    double warmup_epochs;             /* --warmup-epochs 0: linear warm-up before/over the schedule */
-    double step_epochs;               /* --step-epochs 30: step schedule: lr x gamma every so many epochs */
-    double step_gamma;                /* --step-gamma 0.1 */
-    double onecycle_peak;             /* --onecycle-peak 0.3: fraction of all steps spent rising */
-    double onecycle_start_div;        /* --onecycle-start-div 25: initial lr = lr / this */
-    double onecycle_final_div;        /* --onecycle-final-div 1e4: last lr = initial lr / this */
-    enum rdp_lr_scaling lr_scaling;   /* --lr-scaling none|linear|sqrt */
-    int lr_base_batch;                /* --lr-base-batch 128 */
+    enum rdp_schedule_kind schedule; /* --schedule constant|step|cosine|onecycle */
+    double warmup_epochs;            /* --warmup-epochs 0: linear warm-up before/over the schedule */
+    double step_epochs;              /* --step-epochs 30: step schedule: lr x gamma every so many epochs */
+    double step_gamma;               /* --step-gamma 0.1 */
+    double onecycle_peak;            /* --onecycle-peak 0.3: fraction of all steps spent rising */
+    double onecycle_start_div;       /* --onecycle-start-div 25: initial lr = lr / this */
+    double onecycle_final_div;       /* --onecycle-final-div 1e4: last lr = initial lr / this */
+    enum rdp_lr_scaling lr_scaling;  /* --lr-scaling none|linear|sqrt */
+    int lr_base_batch;               /* --lr-base-batch 128 */
     /* augmentation */
-    enum rdp_crop crop;               /* --crop none|zero|reflect, default reflect */
-    int crop_padding;                 /* --crop-padding 4 */
-    bool flip;                        /* --flip yes|no, default yes */
+    enum rdp_crop crop; /* --crop none|zero|reflect, default reflect */
+    int crop_padding;   /* --crop-padding 4 */
+    bool flip;          /* --flip yes|no, default yes */
     /* data order, evaluation */
     enum rdp_shuffle shuffle;         /* --shuffle global|local */
     double val_fraction;              /* --val-fraction 0 */
     enum rdp_evaluate_on evaluate_on; /* --evaluate-on rank0|all */
     int evaluate_every;               /* --evaluate-every 1: epochs; the last one always; 0: only the last */
     /* ranks */
-    double bucket_mb;                 /* --bucket-mb 4: MiB per all-reduce */
-    bool overlap;                     /* --overlap yes|no */
-    bool sync_bn;                     /* --sync-bn yes|no */
-    double comm_timeout;              /* --comm-timeout 120: seconds; 0: none */
+    double bucket_mb;    /* --bucket-mb 4: MiB per all-reduce */
+    bool overlap;        /* --overlap yes|no */
+    bool sync_bn;        /* --sync-bn yes|no */
+    double comm_timeout; /* --comm-timeout 120: seconds; 0: none */
     /* checkpoints */
-    int checkpoint_epochs;            /* --checkpoint-epochs 1; 0 off */
-    int64_t checkpoint_steps;         /* --checkpoint-steps 0 */
-    double checkpoint_minutes;        /* --checkpoint-minutes 0 */
-    int keep;                         /* --keep 3 */
-    char resume[RDP_PATH_MAX];        /* --resume none|auto|FILE */
+    int checkpoint_epochs;     /* --checkpoint-epochs 1; 0 off */
+    int64_t checkpoint_steps;  /* --checkpoint-steps 0 */
+    double checkpoint_minutes; /* --checkpoint-minutes 0 */
+    int keep;                  /* --keep 3 */
+    char resume[RDP_PATH_MAX]; /* --resume none|auto|FILE */
     /* reporting */
-    bool progress;                    /* --progress yes|no, default yes; a bar on a terminal, plain lines elsewhere */
-    bool step_log;                    /* --step-log yes|no, default no: loss and learning rate of every step in steps.csv */
-    bool plot;                        /* --plot yes|no, default yes: plots at the end of the run */
+    bool progress; /* --progress yes|no, default yes; a bar on a terminal, plain lines elsewhere */
+    bool step_log; /* --step-log yes|no, default no: loss and learning rate of every step in steps.csv */
+    bool plot;     /* --plot yes|no, default yes: plots at the end of the run */
     /* other commands */
-    char from[RDP_PATH_MAX];          /* prepare: --from DIR|FILE.tar.gz */
-    char out[RDP_PATH_MAX];           /* prepare, plot: --out FILE */
-    bool synthetic;                   /* prepare: --synthetic */
+    char from[RDP_PATH_MAX];             /* prepare: --from DIR|FILE.tar.gz */
+    char out[RDP_PATH_MAX];              /* prepare, plot: --out FILE */
+    bool synthetic;                      /* prepare: --synthetic */
     int synthetic_train, synthetic_test; /* prepare: --synthetic-train 10000 --synthetic-test 2000 */
-    char checkpoint[RDP_PATH_MAX];    /* eval, predict: --checkpoint FILE */
-    int top;                          /* predict: --top 3 */
-    int steps;                        /* bench: --steps 10 timed steps per repeat */
-    int repeats;                      /* bench: --repeats 5 */
-    char json[RDP_PATH_MAX];          /* bench: --json FILE */
+    char checkpoint[RDP_PATH_MAX];       /* eval, predict: --checkpoint FILE */
+    int top;                             /* predict: --top 3 */
+    int steps;                           /* bench: --steps 10 timed steps per repeat */
+    int repeats;                         /* bench: --repeats 5 */
+    char json[RDP_PATH_MAX];             /* bench: --json FILE */
     /* words that are no options: image files, the file to inspect, the run directory to plot */
     int argument_count;
-    char **arguments;                 /* point into argv */
+    char **arguments; /* point into argv */
 };
 
 /* Which commands take an option: bits. */
 enum {
-    RDP_CMD_TRAIN = 1, RDP_CMD_PREPARE = 2, RDP_CMD_SUMMARY = 4, RDP_CMD_EVAL = 8, RDP_CMD_PREDICT = 16,
-    RDP_CMD_INSPECT = 32, RDP_CMD_INFO = 64, RDP_CMD_BENCH = 128, RDP_CMD_PLOT = 256
+    RDP_CMD_TRAIN = 1,
+    RDP_CMD_PREPARE = 2,
+    RDP_CMD_SUMMARY = 4,
+    RDP_CMD_EVAL = 8,
+    RDP_CMD_PREDICT = 16,
+    RDP_CMD_INSPECT = 32,
+    RDP_CMD_INFO = 64,
+    RDP_CMD_BENCH = 128,
+    RDP_CMD_PLOT = 256
 };
 
 void rdp_options_default(struct rdp_options *options);

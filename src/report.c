@@ -46,7 +46,8 @@ struct rdp_report {
     } files[FILE_COUNT];
 };
 
-/* The epoch (steps.csv: step) that a row belongs to, -1 if it is none. JSON rows begin with it as CSV rows do: {"epoch": 3, ... */
+/* The epoch (steps.csv: step) that a row belongs to, -1 if it is none. JSON rows begin with it as CSV rows do:
+ * {"epoch": 3, ... */
 static int64_t row_epoch(const char *row)
 {
     char digits[24];
@@ -345,7 +346,8 @@ int rdp_report_step(struct rdp_report *report, int64_t step, double lr, double l
     char row[128], numbers[2][32];
     if (report->files[STEPS_CSV].descriptor < 0)
         return RDP_OK;
-    int size = snprintf(row, sizeof row, "%" PRId64 ",%s,%s\n", step, rdp_format_real(numbers[0], sizeof numbers[0], lr),
-                        rdp_format_real(numbers[1], sizeof numbers[1], loss));
+    int size =
+        snprintf(row, sizeof row, "%" PRId64 ",%s,%s\n", step, rdp_format_real(numbers[0], sizeof numbers[0], lr),
+                 rdp_format_real(numbers[1], sizeof numbers[1], loss));
     return append(report->files[STEPS_CSV].descriptor, report->files[STEPS_CSV].path, row, (size_t)size);
 }

@@ -51,8 +51,9 @@ static int lock_directory(const struct rdp_options *options, int *lock)
         if (errno == EWOULDBLOCK) {
             close(*lock);
             *lock = -1;
-            return rdp_fail(RDP_EUSAGE, "%s: another resnet-dp is training into this directory; wait for it or choose another "
-                                        "--run-dir",
+            return rdp_fail(RDP_EUSAGE,
+                            "%s: another resnet-dp is training into this directory; wait for it or choose another "
+                            "--run-dir",
                             options->run_dir);
         }
         rdp_log_warning("%s: this file system has no locks (%s): nothing keeps a second run out of the directory", path,
@@ -76,8 +77,8 @@ static int remove_checkpoints(const char *directory)
         const char *name = item->d_name;
         bool ours = strcmp(name, "best.h5") == 0 || fnmatch("ckpt-e[0-9]*-s[0-9]*.h5", name, 0) == 0;
         if (ours && unlinkat(dirfd(stream), name, 0) != 0)
-            status = rdp_fail(RDP_EUSAGE, "%s/%s: cannot delete this checkpoint of the run that --force replaces: %s", directory, name,
-                              strerror(errno));
+            status = rdp_fail(RDP_EUSAGE, "%s/%s: cannot delete this checkpoint of the run that --force replaces: %s",
+                              directory, name, strerror(errno));
     }
     closedir(stream);
     return status;
@@ -89,8 +90,9 @@ static int open_directory(const struct rdp_options *options, int *lock)
     rdp_run_dir_path(options, "metrics.csv", path, sizeof path);
     bool used = access(path, F_OK) == 0, resume = strcmp(options->resume, "none") != 0;
     if (used && !resume && !options->force)
-        return rdp_fail(RDP_EUSAGE, "%s: holds a run already; go on with it by --resume auto, replace it by --force, or choose "
-                                    "another --run-dir",
+        return rdp_fail(RDP_EUSAGE,
+                        "%s: holds a run already; go on with it by --resume auto, replace it by --force, or choose "
+                        "another --run-dir",
                         options->run_dir);
     rdp_run_dir_path(options, "checkpoints", path, sizeof path);
     int status = rdp_make_directory(path);

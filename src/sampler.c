@@ -53,9 +53,13 @@ int rdp_sampler_split(uint64_t seed, int64_t count, double fraction, int64_t **t
     *training = *validation = NULL;
     RDP_TRY(rdp_calloc((void **)&order, (size_t)count, sizeof *order, "the validation split"));
     RDP_TRY_GOTO(status, rdp_calloc((void **)&chosen, (size_t)count, 1, "the validation split"), free_order);
-    RDP_TRY_GOTO(status, rdp_calloc((void **)training, (size_t)(count - wanted), sizeof **training, "the validation split"), free_chosen);
+    RDP_TRY_GOTO(status,
+                 rdp_calloc((void **)training, (size_t)(count - wanted), sizeof **training, "the validation split"),
+                 free_chosen);
     if (wanted > 0)
-        RDP_TRY_GOTO(status, rdp_calloc((void **)validation, (size_t)wanted, sizeof **validation, "the validation split"), free_chosen);
+        RDP_TRY_GOTO(status,
+                     rdp_calloc((void **)validation, (size_t)wanted, sizeof **validation, "the validation split"),
+                     free_chosen);
     permute(order, count, seed, RDP_RANDOM_SPLIT, 0, 0);
     for (int64_t i = 0; i < wanted; i++)
         chosen[order[i]] = 1;
@@ -87,14 +91,16 @@ static int check_sizes(const struct rdp_options *options, int64_t count, int siz
 {
     int64_t pieces = (int64_t)size * options->accumulate;
     if (count < size)
-        return rdp_fail(RDP_EUSAGE, "%d ranks for %lld training images in %s: every rank needs one; use fewer ranks", size,
-                        (long long)count, options->data);
+        return rdp_fail(RDP_EUSAGE, "%d ranks for %lld training images in %s: every rank needs one; use fewer ranks",
+                        size, (long long)count, options->data);
     if (options->batch % pieces != 0)
-        return rdp_fail(RDP_EUSAGE, "--batch %d is not a multiple of %d ranks x %d micro-batches: use --batch %lld or another number of ranks",
-                        options->batch, size, options->accumulate, (long long)((options->batch + pieces - 1) / pieces * pieces));
+        return rdp_fail(
+            RDP_EUSAGE,
+            "--batch %d is not a multiple of %d ranks x %d micro-batches: use --batch %lld or another number of ranks",
+            options->batch, size, options->accumulate, (long long)((options->batch + pieces - 1) / pieces * pieces));
     if (options->batch > count)
-        return rdp_fail(RDP_EUSAGE, "--batch %d is more than the %lld training images in %s: use a smaller batch", options->batch,
-                        (long long)count, options->data);
+        return rdp_fail(RDP_EUSAGE, "--batch %d is more than the %lld training images in %s: use a smaller batch",
+                        options->batch, (long long)count, options->data);
     return RDP_OK;
 }
 
@@ -115,7 +121,8 @@ static int allocate(struct rdp_sampler *sampler)
         RDP_TRY(rdp_alloc_aligned((void **)&sampler->packed, capacity * RDP_IMAGE_BYTES, what));
     sampler->device_images = sampler->images;
     if (!sampler->device->ops->host_memory)
-        RDP_TRY(sampler->device->ops->alloc(sampler->device, (void **)&sampler->device_images, capacity * RDP_IMAGE_BYTES, what));
+        RDP_TRY(sampler->device->ops->alloc(sampler->device, (void **)&sampler->device_images,
+                                            capacity * RDP_IMAGE_BYTES, what));
     return RDP_OK;
 }
 
@@ -130,10 +137,12 @@ static int read_shard(struct rdp_sampler *sampler, struct rdp_dataset *dataset)
             sampler->place[i] = (int32_t)(i - sampler->count * r / size);
         }
     sampler->held = end - begin;
-    return rdp_dataset_read_rows(dataset, RDP_SPLIT_TRAIN, sampler->ids + begin, sampler->held, sampler->images, sampler->labels);
+    return rdp_dataset_read_rows(dataset, RDP_SPLIT_TRAIN, sampler->ids + begin, sampler->held, sampler->images,
+                                 sampler->labels);
 }
 
-static int create(struct rdp_sampler *sampler, const struct rdp_options *options, struct rdp_dataset *dataset, const int64_t *rows)
+static int create(struct rdp_sampler *sampler, const struct rdp_options *options, struct rdp_dataset *dataset,
+                  const int64_t *rows)
 {
     int size = sampler->comm->size;
     RDP_TRY(check_sizes(options, sampler->count, size));
@@ -152,8 +161,12 @@ int rdp_sampler_create(struct rdp_sampler **sampler, const struct rdp_options *o
 {
     int status = rdp_calloc((void **)sampler, 1, sizeof **sampler, "the sampler");
     if (status == RDP_OK) {
-        **sampler = (struct rdp_sampler){.comm = comm, .device = device, .seed = (uint64_t)options->seed,
-                                         .shuffle = options->shuffle, .count = count, .batch = options->batch,
+        **sampler = (struct rdp_sampler){.comm = comm,
+                                         .device = device,
+                                         .seed = (uint64_t)options->seed,
+                                         .shuffle = options->shuffle,
+                                         .count = count,
+                                         .batch = options->batch,
                                          .micro_batch = options->batch / options->accumulate};
         status = create(*sampler, options, dataset, rows);
     }
@@ -217,8 +230,8 @@ static void traffic_scale(struct traffic *traffic, int size, size_t factor)
     }
 }
 
-/* Moves every sample to the rank that owns its position in sampler->order. All ranks walk the same order, so each knows what
- * the others send without being told. */
+/* Moves every sample to the rank that owns its position in sampler->order. All ranks walk the same order, so each knows
+ * what the others send without being told. */
 static int deal(struct rdp_sampler *sampler, struct traffic *out, struct traffic *in)
 {
     struct rdp_comm *comm = sampler->comm;
@@ -238,12 +251,13 @@ static int deal(struct rdp_sampler *sampler, struct traffic *out, struct traffic
         int from = sampler->holder[sample], to = owner_of(sampler, p);
         if (from == me) {
             size_t slot = out->next[to]++;
-            memcpy(sampler->packed + slot * RDP_IMAGE_BYTES, sampler->images + (size_t)sampler->place[sample] * RDP_IMAGE_BYTES,
-                   RDP_IMAGE_BYTES);
+            memcpy(sampler->packed + slot * RDP_IMAGE_BYTES,
+                   sampler->images + (size_t)sampler->place[sample] * RDP_IMAGE_BYTES, RDP_IMAGE_BYTES);
             labels[slot] = sampler->labels[sampler->place[sample]];
         }
         if (to == me) {
-            sampler->place[sample] = (int32_t)in->next[from]++; /* after its old value was used: from == me comes first */
+            sampler->place[sample] =
+                (int32_t)in->next[from]++; /* after its old value was used: from == me comes first */
             sampler->held++;
         }
         sampler->holder[sample] = to;

@@ -1,11 +1,11 @@
 /*
  * Which samples a rank trains on, in which order, and where they lie.
  *
- * The order of an epoch is one permutation of all training samples, a pure function of (seed, epoch). Step t takes positions
- * [t * batch, (t + 1) * batch), each micro-batch its part of that, and rank r the r-th of `size` equal slices of it. So the order does not depend on the number
- * of ranks. Each rank holds only the samples of its slices: with --shuffle global the ranks exchange samples (MPI) when an
- * epoch begins, with local they deal once and then permute what they hold. Samples that do not fill a last batch sit the epoch
- * out, other ones each time.
+ * The order of an epoch is one permutation of all training samples, a pure function of (seed, epoch). Step t takes
+ * positions [t * batch, (t + 1) * batch), each micro-batch its part of that, and rank r the r-th of `size` equal slices
+ * of it. So the order does not depend on the number of ranks. Each rank holds only the samples of its slices: with
+ * --shuffle global the ranks exchange samples (MPI) when an epoch begins, with local they deal once and then permute
+ * what they hold. Samples that do not fill a last batch sit the epoch out, other ones each time.
  */
 #ifndef RDP_SAMPLER_H
 #define RDP_SAMPLER_H
@@ -19,13 +19,13 @@
 
 struct rdp_sampler;
 
-/* Validation and training rows of the train split: ascending row numbers, owned by the caller (free). A pure function of
- * (seed, count, fraction). validation is NULL and *validation_count 0 for fraction 0. */
+/* Validation and training rows of the train split: ascending row numbers, owned by the caller (free). A pure function
+ * of (seed, count, fraction). validation is NULL and *validation_count 0 for fraction 0. */
 int rdp_sampler_split(uint64_t seed, int64_t count, double fraction, int64_t **training, int64_t *training_count,
                       int64_t **validation, int64_t *validation_count);
 
-/* Reads this rank's contiguous part of the training rows (copied) and nothing else. Agreed by all ranks. RDP_EUSAGE if the
- * batch is not a multiple of ranks x micro-batches or larger than the training set. */
+/* Reads this rank's contiguous part of the training rows (copied) and nothing else. Agreed by all ranks. RDP_EUSAGE if
+ * the batch is not a multiple of ranks x micro-batches or larger than the training set. */
 int rdp_sampler_create(struct rdp_sampler **sampler, const struct rdp_options *options, struct rdp_dataset *dataset,
                        const int64_t *rows, int64_t count, struct rdp_comm *comm, struct rdp_device *device);
 void rdp_sampler_destroy(struct rdp_sampler *sampler);

@@ -32,11 +32,13 @@ static int open_device(struct rdp_device **device, const struct rdp_options *opt
 
 int rdp_session_open_device(struct rdp_session *session, const struct rdp_options *options)
 {
-    int status = rdp_launch_threads(&session->launch, options->threads, &session->threads, session->note, sizeof session->note);
+    int status =
+        rdp_launch_threads(&session->launch, options->threads, &session->threads, session->note, sizeof session->note);
     if (status == RDP_OK)
         status = open_device(&session->device, options, session->threads);
     RDP_TRY(rdp_comm_agree(session->comm, status, "opening the device"));
-    return rdp_comm_agree(session->comm, rdp_watchdog_start(&session->launch, options->comm_timeout), "starting the watchdog");
+    return rdp_comm_agree(session->comm, rdp_watchdog_start(&session->launch, options->comm_timeout),
+                          "starting the watchdog");
 }
 
 int rdp_session_lone_device(struct rdp_device **device, const struct rdp_options *options)

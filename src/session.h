@@ -1,6 +1,6 @@
 /*
- * What a command that computes stands on: the launch, the communicator, the device. main() opens the first two before it
- * reads the options, so that one message tells of a wrong option however many ranks there are.
+ * What a command that computes stands on: the launch, the communicator, the device. main() opens the first two before
+ * it reads the options, so that one message tells of a wrong option however many ranks there are.
  */
 #ifndef RDP_SESSION_H
 #define RDP_SESSION_H
@@ -15,13 +15,13 @@ struct rdp_session {
     struct rdp_comm *comm;     /* owned */
     struct rdp_device *device; /* owned; NULL until rdp_session_open_device */
     int threads;
-    char note[256];            /* how the threads were found, for the banner; may be empty */
+    char note[256]; /* how the threads were found, for the banner; may be empty */
 };
 
 /* Starts MPI if `parallel`, else a launch of one rank without it. */
 int rdp_session_begin(struct rdp_session *session, bool parallel, int *argc, char ***argv);
-/* Sizes the threads, opens the device that --device asks for, starts the watchdog. Collective, agreed: all ranks return the
- * same status. RDP_EUSAGE: a device that this build or machine does not have. */
+/* Sizes the threads, opens the device that --device asks for, starts the watchdog. Collective, agreed: all ranks return
+ * the same status. RDP_EUSAGE: a device that this build or machine does not have. */
 int rdp_session_open_device(struct rdp_session *session, const struct rdp_options *options);
 /* A device for commands that run alone: the same choice without ranks. Owned by the caller. */
 int rdp_session_lone_device(struct rdp_device **device, const struct rdp_options *options);

@@ -12,7 +12,8 @@
 
 enum { SNAPSHOT_VERSION = 1 };
 
-/* Data-parallel training stands on equal weights: a difference means a defect or a broken machine, and must not be saved. */
+/* Data-parallel training stands on equal weights: a difference means a defect or a broken machine, and must not be
+ * saved. */
 static int check_equal(struct rdp_network *network, struct rdp_comm *comm)
 {
     if (comm->size == 1)
@@ -27,22 +28,26 @@ static int check_equal(struct rdp_network *network, struct rdp_comm *comm)
     RDP_TRY(status);
     RDP_TRY(comm->ops->allreduce_i64(comm, sum, 2, RDP_MAX, "comparison of the ranks' parameters"));
     if (sum[0] != -sum[1])
-        return rdp_fail(RDP_EINTERNAL, "the ranks' parameters are no longer equal (CRC32C %08llx and %08llx): nothing is saved; "
-                                       "start again from the last checkpoint and suspect the hardware or network",
+        return rdp_fail(RDP_EINTERNAL,
+                        "the ranks' parameters are no longer equal (CRC32C %08llx and %08llx): nothing is saved; "
+                        "start again from the last checkpoint and suspect the hardware or network",
                         (long long)sum[0], (long long)-sum[1]);
     return RDP_OK;
 }
 
-static int add_row(struct rdp_checkpoint *checkpoint, struct rdp_network *network, int row, const char *group, const float *flat)
+static int add_row(struct rdp_checkpoint *checkpoint, struct rdp_network *network, int row, const char *group,
+                   const float *flat)
 {
     const struct rdp_parameter *parameter = &network->model->parameters[row];
     float *data;
-    RDP_TRY(rdp_checkpoint_add_array(checkpoint, group, parameter->name, parameter->dims_count, parameter->dims, &data));
+    RDP_TRY(
+        rdp_checkpoint_add_array(checkpoint, group, parameter->name, parameter->dims_count, parameter->dims, &data));
     RDP_TRY(rdp_network_take(network, row, flat, data));
     for (int64_t i = 0; i < parameter->count; i++)
         if (!isfinite(data[i]))
-            return rdp_fail(RDP_ENUMERIC, "%s/%s holds %g: training has diverged and is not saved; go on from an earlier checkpoint "
-                                          "with a smaller --lr",
+            return rdp_fail(RDP_ENUMERIC,
+                            "%s/%s holds %g: training has diverged and is not saved; go on from an earlier checkpoint "
+                            "with a smaller --lr",
                             group, parameter->name, (double)data[i]);
     return RDP_OK;
 }
@@ -52,15 +57,17 @@ static int add_arrays(struct rdp_checkpoint *checkpoint, struct rdp_network *net
     const struct rdp_model *model = network->model;
     for (int row = 0; row < model->parameter_count; row++) {
         bool trained = model->parameters[row].kind == RDP_PARAMETER_TRAINED;
-        RDP_TRY(add_row(checkpoint, network, row, trained ? "parameters" : "state", trained ? network->parameters : network->state));
+        RDP_TRY(add_row(checkpoint, network, row, trained ? "parameters" : "state",
+                        trained ? network->parameters : network->state));
         if (trained && momentum != NULL)
             RDP_TRY(add_row(checkpoint, network, row, "momentum", momentum));
     }
     return RDP_OK;
 }
 
-static int add_facts(struct rdp_checkpoint *checkpoint, const struct rdp_standing *standing, const struct rdp_options *options,
-                     const struct rdp_dataset_info *info, const struct rdp_comm *comm)
+static int add_facts(struct rdp_checkpoint *checkpoint, const struct rdp_standing *standing,
+                     const struct rdp_options *options, const struct rdp_dataset_info *info,
+                     const struct rdp_comm *comm)
 {
     char *recipe, name[64];
     RDP_TRY(rdp_options_to_text(options, &recipe));
@@ -93,9 +100,10 @@ static int add_facts(struct rdp_checkpoint *checkpoint, const struct rdp_standin
     return RDP_OK;
 }
 
-/* With local batch-norm each rank has running statistics of its own. A resumed run needs them to go on bit for bit; whoever
- * evaluates needs their mean. The flat arrays of all ranks become one array; `state` gets the mean. */
-static int gather_states(struct rdp_checkpoint *checkpoint, struct rdp_network *network, struct rdp_comm *comm, float *own)
+/* With local batch-norm each rank has running statistics of its own. A resumed run needs them to go on bit for bit;
+ * whoever evaluates needs their mean. The flat arrays of all ranks become one array; `state` gets the mean. */
+static int gather_states(struct rdp_checkpoint *checkpoint, struct rdp_network *network, struct rdp_comm *comm,
+                         float *own)
 {
     size_t bytes = network->state_count * sizeof(float);
     float *all = NULL;
@@ -122,8 +130,8 @@ static int gather_states(struct rdp_checkpoint *checkpoint, struct rdp_network *
 }
 
 static int take(struct rdp_checkpoint **checkpoint, struct rdp_network *network, const float *momentum,
-                const struct rdp_standing *standing, const struct rdp_options *options, const struct rdp_dataset_info *info,
-                struct rdp_comm *comm)
+                const struct rdp_standing *standing, const struct rdp_options *options,
+                const struct rdp_dataset_info *info, struct rdp_comm *comm)
 {
     RDP_TRY(rdp_checkpoint_create(checkpoint));
     RDP_TRY(add_arrays(*checkpoint, network, momentum));
@@ -152,19 +160,22 @@ int rdp_snapshot_take(struct rdp_checkpoint **checkpoint, struct rdp_network *ne
     return status;
 }
 
-static int restore_row(const struct rdp_checkpoint *checkpoint, struct rdp_network *network, int row, const char *group, float *flat)
+static int restore_row(const struct rdp_checkpoint *checkpoint, struct rdp_network *network, int row, const char *group,
+                       float *flat)
 {
     const struct rdp_parameter *parameter = &network->model->parameters[row];
     const struct rdp_checkpoint_array *array = rdp_checkpoint_array(checkpoint, group, parameter->name);
     if (array == NULL)
-        return rdp_fail(RDP_EUSAGE, "the checkpoint has no %s/%s: it belongs to another model or was not made by train", group,
-                        parameter->name);
+        return rdp_fail(RDP_EUSAGE, "the checkpoint has no %s/%s: it belongs to another model or was not made by train",
+                        group, parameter->name);
     bool fits = array->dims_count == parameter->dims_count;
     for (int i = 0; fits && i < array->dims_count; i++)
         fits = array->dims[i] == parameter->dims[i];
     if (!fits)
-        return rdp_fail(RDP_EUSAGE, "the checkpoint's %s/%s has another shape than the model's: use the options it was trained with",
-                        group, parameter->name);
+        return rdp_fail(
+            RDP_EUSAGE,
+            "the checkpoint's %s/%s has another shape than the model's: use the options it was trained with", group,
+            parameter->name);
     return rdp_network_put(network, row, array->data, flat);
 }
 
@@ -185,14 +196,16 @@ int rdp_snapshot_restore(const struct rdp_checkpoint *checkpoint, struct rdp_net
     const struct rdp_model *model = network->model;
     for (int row = 0; row < model->parameter_count; row++) {
         bool trained = model->parameters[row].kind == RDP_PARAMETER_TRAINED;
-        RDP_TRY(restore_row(checkpoint, network, row, trained ? "parameters" : "state", trained ? network->parameters : network->state));
+        RDP_TRY(restore_row(checkpoint, network, row, trained ? "parameters" : "state",
+                            trained ? network->parameters : network->state));
         if (trained && momentum != NULL)
             RDP_TRY(restore_row(checkpoint, network, row, "momentum", momentum));
     }
     const struct rdp_checkpoint_array *states = rdp_checkpoint_array(checkpoint, "rank_state", "flat");
     if (momentum != NULL && states != NULL && states->dims_count == 2 && states->dims[0] == comm->size &&
         states->dims[1] == (int64_t)network->state_count)
-        RDP_TRY(network->device->ops->upload(network->device, network->state, states->data + (size_t)comm->rank * network->state_count,
+        RDP_TRY(network->device->ops->upload(network->device, network->state,
+                                             states->data + (size_t)comm->rank * network->state_count,
                                              network->state_count * sizeof(float)));
     if (standing != NULL)
         RDP_TRY(restore_standing(checkpoint, standing));
@@ -215,7 +228,8 @@ int rdp_snapshot_data(const struct rdp_checkpoint *checkpoint, struct rdp_datase
     memset(info, 0, sizeof *info);
     RDP_TRY(rdp_checkpoint_integer(checkpoint, "classes", &classes));
     if (classes < 1 || classes > RDP_CLASSES_MAX)
-        return rdp_fail(RDP_EUSAGE, "the checkpoint says it has %lld classes: valid are 1 to %d", (long long)classes, RDP_CLASSES_MAX);
+        return rdp_fail(RDP_EUSAGE, "the checkpoint says it has %lld classes: valid are 1 to %d", (long long)classes,
+                        RDP_CLASSES_MAX);
     info->classes = (int)classes;
     for (int c = 0; c < RDP_IMAGE_CHANNELS; c++) {
         double mean, std;

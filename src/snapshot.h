@@ -20,15 +20,16 @@ struct rdp_standing {
     int64_t epoch_step;    /* finished steps of the epoch that is under way; 0 at its start */
     double loss_sum;       /* over the samples of the epoch that is under way */
     int64_t correct, seen; /* likewise */
-    double best;           /* the best measure so far (validation loss, or 1 - test accuracy without a validation set) */
+    double best; /* the best measure so far (validation loss, or 1 - test accuracy without a validation set) */
 };
 
-/* Collects on all ranks (collective), on rank 0 into *checkpoint (NULL elsewhere), owned by the caller. `momentum` is a flat
- * array like network->parameters; NULL: none. Fails with RDP_EINTERNAL if the ranks' parameters differ. */
+/* Collects on all ranks (collective), on rank 0 into *checkpoint (NULL elsewhere), owned by the caller. `momentum` is a
+ * flat array like network->parameters; NULL: none. Fails with RDP_EINTERNAL if the ranks' parameters differ. */
 int rdp_snapshot_take(struct rdp_checkpoint **checkpoint, struct rdp_network *network, const float *momentum,
                       const struct rdp_standing *standing, const struct rdp_options *options,
                       const struct rdp_dataset_info *info, struct rdp_comm *comm);
-/* Puts a checkpoint's arrays into the network (and momentum, if not NULL). RDP_EUSAGE if a name or shape does not fit. */
+/* Puts a checkpoint's arrays into the network (and momentum, if not NULL). RDP_EUSAGE if a name or shape does not fit.
+ */
 int rdp_snapshot_restore(const struct rdp_checkpoint *checkpoint, struct rdp_network *network, float *momentum,
                          struct rdp_standing *standing, const struct rdp_comm *comm);
 /* The options that the run had, from the checkpoint's recipe. */

@@ -21,11 +21,13 @@ static int make_ranges(struct rdp_step *step)
     const struct rdp_network *network = step->network;
     const struct rdp_model *model = network->model;
     int rows = 0;
-    RDP_TRY(rdp_calloc((void **)&step->ranges, (size_t)model->parameter_count, sizeof *step->ranges, "the optimiser's ranges"));
+    RDP_TRY(rdp_calloc((void **)&step->ranges, (size_t)model->parameter_count, sizeof *step->ranges,
+                       "the optimiser's ranges"));
     for (int i = 0; i < model->parameter_count; i++)
         if (model->parameters[i].kind == RDP_PARAMETER_TRAINED)
-            step->ranges[rows++] = (struct range){network->rows[i].offset, network->rows[i].offset + network->rows[i].stored_count,
-                                                  model->parameters[i].decays};
+            step->ranges[rows++] =
+                (struct range){network->rows[i].offset, network->rows[i].offset + network->rows[i].stored_count,
+                               model->parameters[i].decays};
     qsort(step->ranges, (size_t)rows, sizeof *step->ranges, compare_ranges);
     for (int i = 0; i < rows; i++) {
         if (step->range_count > 0 && step->ranges[step->range_count - 1].decays == step->ranges[i].decays)
@@ -50,7 +52,8 @@ static int create(struct rdp_step *step)
                               (size_t)(step->options->bucket_mb * 1024 * 1024), step->options->overlap);
 }
 
-int rdp_step_create(struct rdp_step **step, struct rdp_network *network, struct rdp_comm *comm, const struct rdp_options *options)
+int rdp_step_create(struct rdp_step **step, struct rdp_network *network, struct rdp_comm *comm,
+                    const struct rdp_options *options)
 {
     RDP_TRY(rdp_calloc((void **)step, 1, sizeof **step, "the training step"));
     (*step)->network = network;
@@ -92,9 +95,11 @@ static int ready(void *context, size_t watermark)
     struct rdp_device *device = step->network->device;
     if (step->accumulated != NULL && end > step->ready) {
         if (step->last_micro)
-            RDP_TRY(device->ops->add(device, gradients + step->ready, step->accumulated + step->ready, end - step->ready));
+            RDP_TRY(
+                device->ops->add(device, gradients + step->ready, step->accumulated + step->ready, end - step->ready));
         else
-            RDP_TRY(device->ops->add(device, step->accumulated + step->ready, gradients + step->ready, end - step->ready));
+            RDP_TRY(
+                device->ops->add(device, step->accumulated + step->ready, gradients + step->ready, end - step->ready));
     }
     step->ready = end;
     return step->last_micro ? rdp_buckets_ready(step->buckets, watermark) : RDP_OK;
@@ -108,15 +113,21 @@ static int clear_accumulated(struct rdp_step *step)
                : device->ops->zero(device, step->accumulated, step->network->parameter_count * sizeof(float));
 }
 
-static int run_micro_batch(struct rdp_step *step, const struct rdp_slice *slice, const struct rdp_augment *augment, int micro)
+static int run_micro_batch(struct rdp_step *step, const struct rdp_slice *slice, const struct rdp_augment *augment,
+                           int micro)
 {
     const int count = step->network->config.batch;
     const int64_t first = (int64_t)micro * count;
-    const struct rdp_batch batch = {.images = slice->images, .rows = slice->rows + first, .samples = slice->samples + first,
-                                    .labels = slice->labels + first, .valid = count, .augment = *augment};
+    const struct rdp_batch batch = {.images = slice->images,
+                                    .rows = slice->rows + first,
+                                    .samples = slice->samples + first,
+                                    .labels = slice->labels + first,
+                                    .valid = count,
+                                    .augment = *augment};
     step->last_micro = micro == step->options->accumulate - 1;
     step->ready = 0;
-    /* The gradient of the global batch's mean loss: summing over micro-batches and ranks then needs no further factor. */
+    /* The gradient of the global batch's mean loss: summing over micro-batches and ranks then needs no further factor.
+     */
     const float scale = 1.0f / (float)step->options->batch;
     RDP_TRY(rdp_network_forward(step->network, &batch, true, scale, tick, step));
     return rdp_network_backward(step->network, ready, tick, step);
@@ -130,7 +141,9 @@ static int update(struct rdp_step *step, double lr)
     const double begin = rdp_now();
     for (int i = 0; i < step->range_count; i++) {
         const struct range *range = &step->ranges[i];
-        struct rdp_sgd sgd = {.lr = (float)lr, .momentum = (float)options->momentum, .nesterov = options->nesterov,
+        struct rdp_sgd sgd = {.lr = (float)lr,
+                              .momentum = (float)options->momentum,
+                              .nesterov = options->nesterov,
                               .weight_decay = range->decays ? (float)options->weight_decay : 0};
         RDP_TRY(device->ops->sgd(device, &sgd, network->parameters + range->begin, network->gradients + range->begin,
                                  step->momentum + range->begin, range->end - range->begin));
@@ -140,15 +153,15 @@ static int update(struct rdp_step *step, double lr)
     return RDP_OK;
 }
 
-int rdp_step_run(struct rdp_step *step, const struct rdp_slice *slice, const struct rdp_augment *augment, double lr, bool stop,
-                 bool save, struct rdp_step_result *result)
+int rdp_step_run(struct rdp_step *step, const struct rdp_slice *slice, const struct rdp_augment *augment, double lr,
+                 bool stop, bool save, struct rdp_step_result *result)
 {
     struct rdp_network *network = step->network;
     struct rdp_device *device = network->device;
     float totals[RDP_TOTALS] = {[RDP_TOTAL_STOP] = stop, [RDP_TOTAL_SAVE] = save};
     if (slice->count != network->config.batch * step->options->accumulate)
-        return rdp_fail(RDP_EINTERNAL, "a step got %d samples for %d micro-batches of %d", slice->count, step->options->accumulate,
-                        network->config.batch);
+        return rdp_fail(RDP_EINTERNAL, "a step got %d samples for %d micro-batches of %d", slice->count,
+                        step->options->accumulate, network->config.batch);
     RDP_TRY(device->ops->upload(device, network->totals, totals, sizeof totals));
     RDP_TRY(clear_accumulated(step));
     rdp_buckets_begin_step(step->buckets);
@@ -159,7 +172,8 @@ int rdp_step_run(struct rdp_step *step, const struct rdp_slice *slice, const str
     *result = (struct rdp_step_result){totals[RDP_TOTAL_LOSS], (int64_t)totals[RDP_TOTAL_CORRECT],
                                        totals[RDP_TOTAL_STOP] > 0, totals[RDP_TOTAL_SAVE] > 0};
     if (!isfinite(result->loss_sum))
-        return rdp_fail(RDP_ENUMERIC, "the loss is %g: training has diverged; use a smaller --lr (it is %g) or --warmup-epochs",
+        return rdp_fail(RDP_ENUMERIC,
+                        "the loss is %g: training has diverged; use a smaller --lr (it is %g) or --warmup-epochs",
                         result->loss_sum / step->options->batch, lr);
     return update(step, lr);
 }

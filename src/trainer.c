@@ -25,7 +25,8 @@ static void show_progress(struct rdp_trainer *trainer, double lr)
     double step_seconds = trainer->trained_seconds / (double)trainer->trained_steps;
     rdp_report_progress(trainer->report, standing->epoch + 1, trainer->options.epochs, standing->epoch_step,
                         trainer->steps_per_epoch, standing->loss_sum / (double)standing->seen, lr,
-                        trainer->options.batch / step_seconds, (double)(trainer->total_steps - standing->step) * step_seconds);
+                        trainer->options.batch / step_seconds,
+                        (double)(trainer->total_steps - standing->step) * step_seconds);
 }
 
 /* One step; *stop becomes true if any rank was told to stop, *save if a checkpoint is due. */
@@ -34,11 +35,12 @@ static int run_step(struct rdp_trainer *trainer, bool *stop, bool *save)
     struct rdp_standing *standing = &trainer->standing;
     struct rdp_slice slice = rdp_sampler_slice(trainer->sampler, standing->epoch_step);
     struct rdp_step_result result;
-    double lr = rdp_schedule_lr(&trainer->options, trainer->steps_per_epoch, trainer->steps_per_epoch * trainer->options.epochs,
-                                standing->step);
+    double lr = rdp_schedule_lr(&trainer->options, trainer->steps_per_epoch,
+                                trainer->steps_per_epoch * trainer->options.epochs, standing->step);
     double begin = rdp_now();
     rdp_watchdog_phase("training", standing->step + 1);
-    RDP_TRY(rdp_step_run(trainer->step, &slice, &trainer->augment, lr, rdp_signals_stop() != 0, save_is_due_by_time(trainer), &result));
+    RDP_TRY(rdp_step_run(trainer->step, &slice, &trainer->augment, lr, rdp_signals_stop() != 0,
+                         save_is_due_by_time(trainer), &result));
     trainer->trained_seconds += rdp_now() - begin;
     trainer->trained_steps++;
     standing->step++;
@@ -81,7 +83,8 @@ static struct clocks read_clocks(const struct rdp_trainer *trainer)
     return (struct clocks){rdp_now(), trainer->trained_seconds, trainer->step->exposed_seconds, trainer->trained_steps};
 }
 
-/* Closes the books of an epoch (or of the part of one in which the run ends): evaluation, table row, best checkpoint. */
+/* Closes the books of an epoch (or of the part of one in which the run ends): evaluation, table row, best checkpoint.
+ */
 static int finish_epoch(struct rdp_trainer *trainer, const struct clocks *since, bool last)
 {
     struct rdp_standing *standing = &trainer->standing;
@@ -89,11 +92,16 @@ static int finish_epoch(struct rdp_trainer *trainer, const struct clocks *since,
     const bool whole = standing->epoch_step == trainer->steps_per_epoch;
     const int64_t epoch = standing->epoch + 1; /* a part of an epoch bears the number that the whole would have */
     struct rdp_epoch_metrics metrics = {
-        .epoch = epoch, .step = standing->step,
-        .lr = rdp_schedule_lr(options, trainer->steps_per_epoch, trainer->steps_per_epoch * options->epochs, standing->step - 1),
+        .epoch = epoch,
+        .step = standing->step,
+        .lr = rdp_schedule_lr(options, trainer->steps_per_epoch, trainer->steps_per_epoch * options->epochs,
+                              standing->step - 1),
         .train_loss = standing->loss_sum / (double)standing->seen,
         .train_accuracy = (double)standing->correct / (double)standing->seen,
-        .val_loss = NAN, .val_accuracy = NAN, .test_loss = NAN, .test_accuracy = NAN,
+        .val_loss = NAN,
+        .val_accuracy = NAN,
+        .test_loss = NAN,
+        .test_accuracy = NAN,
     };
     const double evaluate_begin = rdp_now();
     const bool evaluated = last || (options->evaluate_every > 0 && epoch % options->evaluate_every == 0);
@@ -128,8 +136,9 @@ static int stop_here(struct rdp_trainer *trainer)
     if (!written)
         return RDP_EIO; /* the warning said why */
     rdp_say("\nStopped%s%s at step %lld of %lld, saved in %s/checkpoints. Go on with: --resume auto --run-dir %s\n",
-            signal_number ? " by signal " : "", signal_number ? strsignal(signal_number) : "", (long long)trainer->standing.step,
-            (long long)trainer->total_steps, trainer->options.run_dir, trainer->options.run_dir);
+            signal_number ? " by signal " : "", signal_number ? strsignal(signal_number) : "",
+            (long long)trainer->standing.step, (long long)trainer->total_steps, trainer->options.run_dir,
+            trainer->options.run_dir);
     return RDP_ESTOPPED;
 }
 

@@ -40,10 +40,12 @@ struct rdp_trainer {
     int64_t trained_steps;             /* of this process */
 };
 
-/* trainer.c: from where `standing` is to the end. RDP_ESTOPPED after a signal, with a checkpoint written. Collective. */
+/* trainer.c: from where `standing` is to the end. RDP_ESTOPPED after a signal, with a checkpoint written. Collective.
+ */
 int rdp_trainer_run(struct rdp_trainer *trainer);
 
-/* trainer_save.c. Collective. A checkpoint that cannot be written is a warning, sets save_failed, and *written is false. */
+/* trainer_save.c. Collective. A checkpoint that cannot be written is a warning, sets save_failed, and *written is
+ * false. */
 int rdp_trainer_save(struct rdp_trainer *trainer, bool *written);
 /* Whether any --checkpoint-* option asks for checkpoints. */
 bool rdp_trainer_keeps_checkpoints(const struct rdp_trainer *trainer);

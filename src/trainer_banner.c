@@ -33,7 +33,8 @@ static void say_model(const struct rdp_trainer *trainer)
             rdp_format_bytes(arrays, sizeof arrays, 3.0 * 4.0 * (double)trainer->network->parameter_count));
     rdp_say("Convolution %s\n", algorithms);
     if (strstr(algorithms, "ref:") != NULL && trainer->session->comm->rank == 0)
-        rdp_log_warning("some convolutions have no fast kernel in oneDNN for these widths and run its slow reference code: use widths "
+        rdp_log_warning("some convolutions have no fast kernel in oneDNN for these widths and run its slow reference "
+                        "code: use widths "
                         "that are multiples of 16");
 }
 
@@ -41,16 +42,19 @@ static void say_training(const struct rdp_trainer *trainer)
 {
     const struct rdp_options *options = &trainer->options;
     const struct rdp_comm *comm = trainer->session->comm;
-    rdp_say("Batch       %d = %d rank%s x %d micro-batch%s x %d images; %lld steps an epoch, %lld in all\n", options->batch,
-            comm->size, comm->size == 1 ? "" : "s", options->accumulate, options->accumulate == 1 ? "" : "es",
-            trainer->network->config.batch, (long long)trainer->steps_per_epoch, (long long)trainer->total_steps);
+    rdp_say("Batch       %d = %d rank%s x %d micro-batch%s x %d images; %lld steps an epoch, %lld in all\n",
+            options->batch, comm->size, comm->size == 1 ? "" : "s", options->accumulate,
+            options->accumulate == 1 ? "" : "es", trainer->network->config.batch, (long long)trainer->steps_per_epoch,
+            (long long)trainer->total_steps);
     rdp_say("Rate        base %g after scaling; step 1 %g, last step %g\n", rdp_schedule_base_lr(options),
             rdp_schedule_lr(options, trainer->steps_per_epoch, trainer->steps_per_epoch * options->epochs, 0),
-            rdp_schedule_lr(options, trainer->steps_per_epoch, trainer->steps_per_epoch * options->epochs, trainer->total_steps - 1));
+            rdp_schedule_lr(options, trainer->steps_per_epoch, trainer->steps_per_epoch * options->epochs,
+                            trainer->total_steps - 1));
     if (comm->size > 1)
-        rdp_say("Gradients   %zu bucket%s over %s, %s backward; batch-norm statistics %s\n", rdp_buckets_count(trainer->step->buckets),
-                rdp_buckets_count(trainer->step->buckets) == 1 ? "" : "s", comm->ops->name,
-                options->overlap ? "all-reduced during" : "all-reduced after", options->sync_bn ? "of all ranks" : "of each rank");
+        rdp_say("Gradients   %zu bucket%s over %s, %s backward; batch-norm statistics %s\n",
+                rdp_buckets_count(trainer->step->buckets), rdp_buckets_count(trainer->step->buckets) == 1 ? "" : "s",
+                comm->ops->name, options->overlap ? "all-reduced during" : "all-reduced after",
+                options->sync_bn ? "of all ranks" : "of each rank");
 }
 
 int rdp_trainer_banner(const struct rdp_trainer *trainer)
@@ -58,14 +62,16 @@ int rdp_trainer_banner(const struct rdp_trainer *trainer)
     struct rdp_session *session = trainer->session;
     char *text;
     rdp_say("resnet-dp %s (%s)\n", RDP_VERSION, RDP_GIT_ID);
-    rdp_say("Device      %s, %s\n", session->device->description, trainer->options.precision == RDP_BF16 ? "bf16" : "fp32");
+    rdp_say("Device      %s, %s\n", session->device->description,
+            trainer->options.precision == RDP_BF16 ? "bf16" : "fp32");
     if (session->note[0] != '\0')
         rdp_say("            %s\n", session->note);
     RDP_TRY(rdp_launch_print(&session->launch, session->threads));
     say_data(trainer);
     say_model(trainer);
     say_training(trainer);
-    rdp_say("Run         %s%s%s\n", trainer->options.run_dir, trainer->resumed_from[0] ? ", resumed from " : "", trainer->resumed_from);
+    rdp_say("Run         %s%s%s\n", trainer->options.run_dir, trainer->resumed_from[0] ? ", resumed from " : "",
+            trainer->resumed_from);
     RDP_TRY(rdp_options_to_text(&trainer->options, &text));
     /* The recipe that was resolved, a section a line: every value in force. */
     rdp_say("Options    ");

@@ -8,16 +8,16 @@
 #include "run_dir.h"
 #include "trainer.h"
 
-/* Collects on all ranks, writes on rank 0, tells all. The previous checkpoint stays whatever happens. A file that cannot be
- * written is a warning: *written is false, and the run goes on. */
+/* Collects on all ranks, writes on rank 0, tells all. The previous checkpoint stays whatever happens. A file that
+ * cannot be written is a warning: *written is false, and the run goes on. */
 static int save(struct rdp_trainer *trainer, const char *path, bool prune, bool *written)
 {
     struct rdp_comm *comm = trainer->session->comm;
     struct rdp_checkpoint *checkpoint;
     int64_t failed = 0;
     rdp_watchdog_phase("saving a checkpoint", trainer->standing.step);
-    RDP_TRY(rdp_snapshot_take(&checkpoint, trainer->network, trainer->step->momentum, &trainer->standing, &trainer->options,
-                              &trainer->data, comm));
+    RDP_TRY(rdp_snapshot_take(&checkpoint, trainer->network, trainer->step->momentum, &trainer->standing,
+                              &trainer->options, &trainer->data, comm));
     if (comm->rank == 0) {
         char directory[RDP_PATH_MAX + 32];
         rdp_run_dir_path(&trainer->options, "checkpoints", directory, sizeof directory);
@@ -70,7 +70,8 @@ int rdp_trainer_save_best(struct rdp_trainer *trainer, double measure)
     return RDP_OK;
 }
 
-static int check_same_training(const struct rdp_trainer *trainer, const struct rdp_checkpoint *checkpoint, const char *path)
+static int check_same_training(const struct rdp_trainer *trainer, const struct rdp_checkpoint *checkpoint,
+                               const char *path)
 {
     struct rdp_options before;
     char names[1024];
@@ -78,18 +79,22 @@ static int check_same_training(const struct rdp_trainer *trainer, const struct r
     RDP_TRY(rdp_snapshot_options(checkpoint, &before));
     rdp_options_differences(&before, &trainer->options, names, sizeof names);
     if (names[0] != '\0')
-        return rdp_fail(RDP_EUSAGE, "%s: was trained with other values of %s; resume with the values it had (`resnet-dp inspect` "
-                                    "shows them) or start a new run",
+        return rdp_fail(RDP_EUSAGE,
+                        "%s: was trained with other values of %s; resume with the values it had (`resnet-dp inspect` "
+                        "shows them) or start a new run",
                         path, names);
     RDP_TRY(rdp_checkpoint_integer(checkpoint, "data_crc32c", &data));
     if (data != (int64_t)trainer->data.content_crc32c)
-        return rdp_fail(RDP_EUSAGE, "%s: was trained on other data than %s holds; resume with the data set it had or start a new run",
-                        path, trainer->options.data);
+        return rdp_fail(
+            RDP_EUSAGE,
+            "%s: was trained on other data than %s holds; resume with the data set it had or start a new run", path,
+            trainer->options.data);
     RDP_TRY(rdp_checkpoint_integer(checkpoint, "ranks", &ranks));
     if (ranks != trainer->session->comm->size && trainer->session->comm->rank == 0)
-        rdp_log_warning("%s: was saved by %lld ranks and goes on with %d: the global batch is the same, but the result is not "
-                        "bit-identical",
-                        path, (long long)ranks, trainer->session->comm->size);
+        rdp_log_warning(
+            "%s: was saved by %lld ranks and goes on with %d: the global batch is the same, but the result is not "
+            "bit-identical",
+            path, (long long)ranks, trainer->session->comm->size);
     return RDP_OK;
 }
 
@@ -102,13 +107,15 @@ static int choose(struct rdp_trainer *trainer)
         struct rdp_checkpoint *checkpoint;
         char directory[RDP_PATH_MAX + 32];
         rdp_run_dir_path(&trainer->options, "checkpoints", directory, sizeof directory);
-        status = rdp_checkpoint_read_newest(&checkpoint, directory, trainer->resumed_from, sizeof trainer->resumed_from);
+        status =
+            rdp_checkpoint_read_newest(&checkpoint, directory, trainer->resumed_from, sizeof trainer->resumed_from);
         if (checkpoint == NULL)
             trainer->resumed_from[0] = '\0'; /* nothing there: a new run */
         rdp_checkpoint_destroy(checkpoint);
     }
     RDP_TRY(rdp_comm_agree(comm, status, "choosing a checkpoint"));
-    return comm->ops->broadcast(comm, trainer->resumed_from, sizeof trainer->resumed_from, 0, "checkpoint to resume from");
+    return comm->ops->broadcast(comm, trainer->resumed_from, sizeof trainer->resumed_from, 0,
+                                "checkpoint to resume from");
 }
 
 static int resume(struct rdp_trainer *trainer)
@@ -117,7 +124,8 @@ static int resume(struct rdp_trainer *trainer)
     RDP_TRY(rdp_checkpoint_read(&checkpoint, trainer->resumed_from));
     int status = check_same_training(trainer, checkpoint, trainer->resumed_from);
     if (status == RDP_OK)
-        status = rdp_snapshot_restore(checkpoint, trainer->network, trainer->step->momentum, &trainer->standing, trainer->session->comm);
+        status = rdp_snapshot_restore(checkpoint, trainer->network, trainer->step->momentum, &trainer->standing,
+                                      trainer->session->comm);
     rdp_checkpoint_destroy(checkpoint);
     return status;
 }
@@ -130,9 +138,11 @@ static int check_newest(const struct rdp_trainer *trainer)
     rdp_run_dir_path(&trainer->options, "checkpoints", directory, sizeof directory);
     RDP_TRY(rdp_checkpoint_newest_step(directory, &newest));
     if (newest > trainer->standing.step)
-        return rdp_fail(RDP_EUSAGE, "%s: holds a checkpoint of step %lld, later than step %lld of %s; resume into another --run-dir, or "
-                                    "move the later ones away",
-                        directory, (long long)newest, (long long)trainer->standing.step, trainer->resumed_from);
+        return rdp_fail(
+            RDP_EUSAGE,
+            "%s: holds a checkpoint of step %lld, later than step %lld of %s; resume into another --run-dir, or "
+            "move the later ones away",
+            directory, (long long)newest, (long long)trainer->standing.step, trainer->resumed_from);
     return RDP_OK;
 }
 
@@ -143,7 +153,8 @@ static int check_standing(const struct rdp_trainer *trainer)
     int64_t steps[2] = {trainer->standing.step, -trainer->standing.step};
     RDP_TRY(comm->ops->allreduce_i64(comm, steps, 2, RDP_MAX, "comparison of the ranks' checkpoints"));
     if (steps[0] != -steps[1])
-        return rdp_fail(RDP_EUSAGE, "the ranks found different checkpoints (steps %lld and %lld): name one with --resume FILE",
+        return rdp_fail(RDP_EUSAGE,
+                        "the ranks found different checkpoints (steps %lld and %lld): name one with --resume FILE",
                         (long long)-steps[1], (long long)steps[0]);
     return RDP_OK;
 }
@@ -161,6 +172,7 @@ int rdp_trainer_resume(struct rdp_trainer *trainer)
         return RDP_OK;
     RDP_TRY(rdp_comm_agree(comm, resume(trainer), "reading the checkpoint"));
     if (strcmp(trainer->options.resume, "auto") != 0) /* auto took the newest that is whole */
-        RDP_TRY(rdp_comm_agree(comm, comm->rank == 0 ? check_newest(trainer) : RDP_OK, "looking for later checkpoints"));
+        RDP_TRY(
+            rdp_comm_agree(comm, comm->rank == 0 ? check_newest(trainer) : RDP_OK, "looking for later checkpoints"));
     return rdp_comm_agree(comm, check_standing(trainer), "comparing the ranks' checkpoints");
 }

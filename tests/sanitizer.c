@@ -1,8 +1,9 @@
 /*
  * Linked into every program of a sanitizer build (RDP_SANITIZE): which leaks are not ours, and what it takes to tell.
  *
- * MPI libraries and HDF5 keep memory until the process ends. LeakSanitizer can leave a leak out by the library in its stack, but
- * only if that library is still loaded at the end and the stack is whole: so plug-ins stay loaded and stacks are unwound slowly.
+ * MPI libraries and HDF5 keep memory until the process ends. LeakSanitizer can leave a leak out by the library in its
+ * stack, but only if that library is still loaded at the end and the stack is whole: so plug-ins stay loaded and stacks
+ * are unwound slowly.
  */
 int dlclose(void *handle);
 const char *__asan_default_options(void);

@@ -1,6 +1,7 @@
 /*
- * The reader of tests/reference/ *.ref. The form: the line "rdp-reference 1", then one line "name ndims d0 d1 ..." per array, an
- * empty line, then all values in that order as little-endian float32. Nothing may follow. See support_reference.h.
+ * The reader of tests/reference/ *.ref. The form: the line "rdp-reference 1", then one line "name ndims d0 d1 ..." per
+ * array, an empty line, then all values in that order as little-endian float32. Nothing may follow. See
+ * support_reference.h.
  */
 #include "support_reference.h"
 
@@ -163,8 +164,9 @@ int rdp_reference_options(const struct rdp_reference *reference, struct rdp_opti
 {
     RDP_TRY(config_list(reference, "config/blocks", &options->blocks));
     RDP_TRY(config_list(reference, "config/widths", &options->widths));
-    static const char *const needed[] = {"bottleneck", "stem_width", "leaky_relu", "leaky_slope", "batch", "label_smoothing",
-                                         "lr", "momentum", "nesterov", "weight_decay", "decay_bn"};
+    static const char *const needed[] = {"bottleneck", "stem_width",      "leaky_relu", "leaky_slope",
+                                         "batch",      "label_smoothing", "lr",         "momentum",
+                                         "nesterov",   "weight_decay",    "decay_bn"};
     enum { BOTTLENECK, STEM, LEAKY, SLOPE, BATCH, SMOOTHING, LR, MOMENTUM, NESTEROV, DECAY, DECAY_BN, VALUES };
     double values[VALUES];
     for (int i = 0; i < VALUES; i++) {

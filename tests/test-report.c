@@ -87,7 +87,9 @@ static int report_epoch(struct rdp_report *report, int64_t epoch)
 static void run_epochs(int64_t resume_epoch, int64_t first, int64_t last)
 {
     struct rdp_report *report;
-    assert_int_equal(rdp_report_open(&report, directory, &(struct rdp_report_options){true, true, false, resume_epoch, resume_epoch}), RDP_OK);
+    assert_int_equal(rdp_report_open(&report, directory,
+                                     &(struct rdp_report_options){true, true, false, resume_epoch, resume_epoch}),
+                     RDP_OK);
     for (int64_t epoch = first; epoch <= last; epoch++)
         assert_int_equal(report_epoch(report, epoch), RDP_OK);
     rdp_report_close(report);
@@ -99,7 +101,7 @@ static void test_files(void **state)
     run_epochs(-1, 1, 3);
     run_epochs(-1, 1, 2); /* a new run writes new files */
     assert_text("metrics.csv", "epoch,step,lr,train_loss,train_accuracy,val_loss,val_accuracy,test_loss,test_accuracy\n"
-                "1,390,0.1,2.5,0.25,,,1.5,0.9381\n2,780,0.05,1.25,0.25,,,,0.9381\n");
+                               "1,390,0.1,2.5,0.25,,,1.5,0.9381\n2,780,0.05,1.25,0.25,,,,0.9381\n");
     assert_text(
         "metrics.jsonl",
         "{\"epoch\": 1, \"step\": 390, \"lr\": 0.1, \"train_loss\": 2.5, \"train_accuracy\": 0.25, \"val_loss\": null, "
@@ -122,7 +124,7 @@ static void test_resume_equals_straight(void **state)
     for (int i = 0; i < 3; i++)
         straight[i] = read_back(names[i]);
     run_epochs(-1, 1, 7);
-    write_text("metrics.csv", "a", "8,3120,0.0");        /* a killed run's half row */
+    write_text("metrics.csv", "a", "8,3120,0.0"); /* a killed run's half row */
     write_text("metrics.jsonl", "a", "{\"epoch\": 8, \"s");
     run_epochs(4, 5, 10);
     for (int i = 0; i < 3; i++) {
@@ -131,7 +133,7 @@ static void test_resume_equals_straight(void **state)
     }
     run_epochs(0, 1, 1); /* from a checkpoint inside the first epoch */
     assert_text("metrics.csv", "epoch,step,lr,train_loss,train_accuracy,val_loss,val_accuracy,test_loss,test_accuracy\n"
-                "1,390,0.1,2.5,0.25,,,1.5,0.9381\n");
+                               "1,390,0.1,2.5,0.25,,,1.5,0.9381\n");
 }
 
 static void test_resume_in_an_empty_directory(void **state)
@@ -149,14 +151,16 @@ static void test_foreign_files_are_refused(void **state)
     (void)state;
     run_epochs(-1, 1, 2);
     write_text("metrics.csv", "w", "a,b\n1,2\n");
-    assert_int_equal(rdp_report_open(&report, directory, &(struct rdp_report_options){true, true, false, 1, 1}), RDP_EUSAGE);
+    assert_int_equal(rdp_report_open(&report, directory, &(struct rdp_report_options){true, true, false, 1, 1}),
+                     RDP_EUSAGE);
     assert_non_null(strstr(rdp_fail_message(), "metrics.csv:1: not the header"));
     assert_null(report);
     assert_text("metrics.csv", "a,b\n1,2\n");
     rdp_fail_clear();
     run_epochs(-1, 1, 2);
     write_text("metrics.jsonl", "a", "rubbish\n");
-    assert_int_equal(rdp_report_open(&report, directory, &(struct rdp_report_options){true, true, false, 5, 5}), RDP_EUSAGE);
+    assert_int_equal(rdp_report_open(&report, directory, &(struct rdp_report_options){true, true, false, 5, 5}),
+                     RDP_EUSAGE);
     assert_non_null(strstr(rdp_fail_message(), "metrics.jsonl:3: not a row"));
     rdp_fail_clear();
 }
@@ -165,7 +169,8 @@ static void test_missing_directory(void **state)
 {
     struct rdp_report *report;
     (void)state;
-    assert_int_equal(rdp_report_open(&report, "/nonexistent/run", &(struct rdp_report_options){true, true, false, -1, -1}), RDP_EIO);
+    assert_int_equal(
+        rdp_report_open(&report, "/nonexistent/run", &(struct rdp_report_options){true, true, false, -1, -1}), RDP_EIO);
     assert_non_null(strstr(rdp_fail_message(), "/nonexistent/run/metrics.csv"));
     rdp_fail_clear();
 }
@@ -175,7 +180,8 @@ static void test_other_ranks_do_nothing(void **state)
     struct rdp_report *report;
     char path[256];
     (void)state;
-    assert_int_equal(rdp_report_open(&report, directory, &(struct rdp_report_options){false, true, false, -1, -1}), RDP_OK);
+    assert_int_equal(rdp_report_open(&report, directory, &(struct rdp_report_options){false, true, false, -1, -1}),
+                     RDP_OK);
     rdp_report_progress(report, 1, 2, 3, 4, 1, 1, 1, 1);
     assert_int_equal(report_epoch(report, 1), RDP_OK);
     rdp_report_close(report);
@@ -189,7 +195,8 @@ static void test_full_disk(void **state)
     struct rdp_report *report;
     struct rlimit before, limit;
     (void)state;
-    assert_int_equal(rdp_report_open(&report, directory, &(struct rdp_report_options){true, true, false, -1, -1}), RDP_OK);
+    assert_int_equal(rdp_report_open(&report, directory, &(struct rdp_report_options){true, true, false, -1, -1}),
+                     RDP_OK);
     assert_int_equal(report_epoch(report, 1), RDP_OK);
     char *good = read_back("metrics.csv");
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);

@@ -1,7 +1,7 @@
 /*
- * The way of the samples to the ranks, with 1 to 4 of them: who gets which sample in which step, and that the images and
- * labels that arrive are that sample's. Every image holds its row number in its pixels; labels ascend, as in a file sorted by
- * class. A second sampler, on one rank of its own, says what the order must be.
+ * The way of the samples to the ranks, with 1 to 4 of them: who gets which sample in which step, and that the images
+ * and labels that arrive are that sample's. Every image holds its row number in its pixels; labels ascend, as in a file
+ * sorted by class. A second sampler, on one rank of its own, says what the order must be.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -41,7 +41,8 @@ static uint8_t label(int64_t row)
 /* Rank 0 writes the file, all open it; then its name goes. */
 static int write_dataset(const char *path)
 {
-    static struct rdp_dataset_content content = {.count = {COUNT, CLASSES}, .classes = CLASSES, .source = "test-sampler"};
+    static struct rdp_dataset_content content = {
+        .count = {COUNT, CLASSES}, .classes = CLASSES, .source = "test-sampler"};
     uint8_t *images = malloc((size_t)COUNT * RDP_IMAGE_BYTES), labels[COUNT];
     for (int64_t row = 0; row < COUNT; row++) {
         labels[row] = label(row);
@@ -156,7 +157,8 @@ static void test_order_is_that_of_one_rank(void **unused)
             struct rdp_slice mine = rdp_sampler_slice(sampler, step), whole = rdp_sampler_slice(lone, step);
             check_content(&mine);
             assert_int_equal(whole.count, BATCH);
-            assert_memory_equal(mine.samples, whole.samples + comm->rank * mine.count, (size_t)mine.count * sizeof *mine.samples);
+            assert_memory_equal(mine.samples, whole.samples + comm->rank * mine.count,
+                                (size_t)mine.count * sizeof *mine.samples);
         }
     }
     rdp_sampler_destroy(sampler);
@@ -280,7 +282,8 @@ static void test_rows_of_a_split(void **unused)
     int64_t *training, *validation, training_count, validation_count, used = 0;
     struct rdp_sampler *sampler;
     (void)unused;
-    assert_int_equal(rdp_sampler_split(5, COUNT, 0.2, &training, &training_count, &validation, &validation_count), RDP_OK);
+    assert_int_equal(rdp_sampler_split(5, COUNT, 0.2, &training, &training_count, &validation, &validation_count),
+                     RDP_OK);
     assert_int_equal(rdp_sampler_create(&sampler, &options, dataset, training, training_count, comm, device), RDP_OK);
     assert_int_equal(rdp_sampler_begin_epoch(sampler, 0), RDP_OK);
     count_uses(sampler, uses);
@@ -301,7 +304,9 @@ static void test_split(void **unused)
     static const uint64_t seeds[3] = {1, 1, 2};
     (void)unused;
     for (int i = 0; i < 3; i++) {
-        assert_int_equal(rdp_sampler_split(seeds[i], COUNT, 0.1, &training[i], &training_count, &validation[i], &validation_count), RDP_OK);
+        assert_int_equal(
+            rdp_sampler_split(seeds[i], COUNT, 0.1, &training[i], &training_count, &validation[i], &validation_count),
+            RDP_OK);
         assert_int_equal(validation_count, 100);
         assert_int_equal(training_count, COUNT - 100);
     }
@@ -321,7 +326,8 @@ static void test_split(void **unused)
         free(training[i]);
         free(validation[i]);
     }
-    assert_int_equal(rdp_sampler_split(1, COUNT, 0, &training[0], &training_count, &validation[0], &validation_count), RDP_OK);
+    assert_int_equal(rdp_sampler_split(1, COUNT, 0, &training[0], &training_count, &validation[0], &validation_count),
+                     RDP_OK);
     assert_null(validation[0]);
     assert_int_equal(validation_count, 0);
     assert_int_equal(training_count, COUNT);

@@ -1,5 +1,5 @@
-/* Learning rates: every step of four schedules against torch.optim.lr_scheduler (tests/reference/schedules.ref), and what PyTorch
- * has no word for: scaling with the batch, step schedules in fractions of epochs. */
+/* Learning rates: every step of four schedules against torch.optim.lr_scheduler (tests/reference/schedules.ref), and
+ * what PyTorch has no word for: scaling with the batch, step schedules in fractions of epochs. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -19,16 +19,12 @@ struct problem {
     int height, width, inputs, outputs, images;
 };
 
-static const struct
-    problem
-        problems
-            [] =
-                {
-                    {4, 4, 16, 16, 1},    {4, 4, 64, 48, 8},   {8, 8, 32, 64, 3},   {16, 16, 48, 16, 3},
-                    {32, 32, 16, 32, 3},  {32, 32, 64, 64, 1}, {5, 5, 16, 48, 8},   {7, 7, 48, 48, 3},
-                    {7, 5, 32, 16, 3},    {30, 30, 32, 32, 1}, {30, 30, 16, 16, 8}, {1, 1, 16, 16, 3},
-                    {2, 9, 16, 32, 1},    {4, 4, 192, 208, 3}, /* weights too big for each thread */
-                    {8, 8, 176, 176, 33},
+static const struct problem problems[] = {
+    {4, 4, 16, 16, 1},    {4, 4, 64, 48, 8}, {8, 8, 32, 64, 3}, {16, 16, 48, 16, 3}, {32, 32, 16, 32, 3},
+    {32, 32, 64, 64, 1},  {5, 5, 16, 48, 8}, {7, 7, 48, 48, 3}, {7, 5, 32, 16, 3},   {30, 30, 32, 32, 1},
+    {30, 30, 16, 16, 8},  {1, 1, 16, 16, 3}, {2, 9, 16, 32, 1}, {4, 4, 192, 208, 3}, /* weights too big for each thread
+                                                                                      */
+    {8, 8, 176, 176, 33},
 };
 
 enum { GUARD = 64 }; /* bytes before and after every result that nobody may write */
@@ -288,8 +284,8 @@ static void test_more_threads_than_tiles(void **unused)
 }
 
 /* A diverged network must show: one infinity or NaN in the input makes a NaN in the output. */
-/* Blocks that all threads share, and of different sizes (93, 93 and 94 tiles): the second's inputs lie where the first's
- * products were. */
+/* Blocks that all threads share, and of different sizes (93, 93 and 94 tiles): the second's inputs lie where the
+ * first's products were. */
 static void test_uneven_blocks(void **unused)
 {
     const struct problem p = {.height = 8, .width = 8, .inputs = 256, .outputs = 256, .images = 70};

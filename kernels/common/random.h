@@ -1,6 +1,7 @@
 /*
- * Randomness as a pure function: Philox4x32-10 (Salmon et al. 2011; the Random123 library) of a key and a counter. Nothing is
- * ever "the next random number", so no result depends on the number of ranks or threads and nothing has to be saved.
+ * Randomness as a pure function: Philox4x32-10 (Salmon et al. 2011; the Random123 library) of a key and a counter.
+ * Nothing is ever "the next random number", so no result depends on the number of ranks or threads and nothing has to
+ * be saved.
  */
 #ifndef RDP_KERNELS_COMMON_RANDOM_H
 #define RDP_KERNELS_COMMON_RANDOM_H

@@ -1,6 +1,7 @@
 /*
  * SGD of one element, as torch.optim.SGD (2.x) defines it with dampening 0:
- *   g += weight_decay * p;  m = momentum * m + g  (m starts at 0, so its first value is g);  p -= lr * (nesterov ? g + momentum * m : m)
+ *   g += weight_decay * p;  m = momentum * m + g  (m starts at 0, so its first value is g);  p -= lr * (nesterov ? g +
+ * momentum * m : m)
  */
 #ifndef RDP_KERNELS_COMMON_SGD_H
 #define RDP_KERNELS_COMMON_SGD_H

@@ -1,6 +1,6 @@
 /*
- * Batch normalisation in two passes each way, see rdp_bn_desc. Sums are kept per image (f32, at most 1,024 pixels each) and
- * then added over images in f64 in a fixed order: the result depends on neither threads nor chunks.
+ * Batch normalisation in two passes each way, see rdp_bn_desc. Sums are kept per image (f32, at most 1,024 pixels each)
+ * and then added over images in f64 in a fixed order: the result depends on neither threads nor chunks.
  *
  * A range may be a chunk that is still in cache; threads share it by image and channel block.
  */
@@ -32,11 +32,13 @@ int cpu_bn_create(struct rdp_device *device, struct rdp_bn **bn, const struct rd
         state->blocks = cpu_blocks(device, desc->shape.channels);
         state->padded = state->blocks * cpu_state(device)->lanes;
         size_t row = (size_t)state->padded * sizeof(float);
-        float **vectors[] = {&state->mean, &state->scale, &state->shift, &state->invstd, &state->a, &state->b, &state->c};
+        float **vectors[] = {&state->mean, &state->scale, &state->shift, &state->invstd,
+                             &state->a,    &state->b,     &state->c};
         for (size_t i = 0; i < sizeof vectors / sizeof *vectors && status == RDP_OK; i++)
             status = rdp_alloc_aligned((void **)vectors[i], row, "batch-norm coefficients");
         for (int i = 0; i < 2 && status == RDP_OK && desc->training; i++)
-            status = rdp_alloc_aligned((void **)&state->partial[i], (size_t)desc->batch * row, "batch-norm partial sums");
+            status =
+                rdp_alloc_aligned((void **)&state->partial[i], (size_t)desc->batch * row, "batch-norm partial sums");
     }
     if (status != RDP_OK) {
         cpu_bn_destroy(device, *bn);
@@ -52,7 +54,7 @@ void cpu_bn_destroy(struct rdp_device *device, struct rdp_bn *bn)
         return;
     struct cpu_bn *state = bn->state;
     if (state != NULL) {
-        float *vectors[] = {state->mean, state->scale, state->shift, state->invstd, state->a,
+        float *vectors[] = {state->mean, state->scale, state->shift,      state->invstd,    state->a,
                             state->b,    state->c,     state->partial[0], state->partial[1]};
         for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++)
             free(vectors[i]);
@@ -67,16 +69,18 @@ static float slope_of(const struct rdp_bn_desc *desc)
     return desc->activation == RDP_ACT_NONE ? 1.0f : desc->activation == RDP_ACT_RELU ? 0.0f : desc->slope;
 }
 
-/* A walk over the blocks of a range: `offset` in bytes into an activation tensor, `channel` and `partial` in elements. */
-#define FOR_BLOCKS(device, bn, first, count)                                                                          \
-    const struct cpu_state *cpu = cpu_state(device);                                                                  \
-    struct cpu_bn *state = (bn)->state;                                                                               \
-    const size_t pixels = (size_t)(bn)->desc.shape.height * (size_t)(bn)->desc.shape.width;                           \
-    const size_t block_bytes = pixels * (size_t)cpu->lanes * cpu->element_size;                                       \
-    const int64_t begin_ = (int64_t)(first) * state->blocks, end_ = (int64_t)((first) + (count)) * state->blocks;     \
+/* A walk over the blocks of a range: `offset` in bytes into an activation tensor, `channel` and `partial` in elements.
+ */
+#define FOR_BLOCKS(device, bn, first, count) \
+    const struct cpu_state *cpu = cpu_state(device); \
+    struct cpu_bn *state = (bn)->state; \
+    const size_t pixels = (size_t)(bn)->desc.shape.height * (size_t)(bn)->desc.shape.width; \
+    const size_t block_bytes = pixels * (size_t)cpu->lanes * cpu->element_size; \
+    const int64_t begin_ = (int64_t)(first)*state->blocks, end_ = (int64_t)((first) + (count)) * state->blocks; \
     _Pragma("omp parallel for schedule(static)") for (int64_t i = begin_; i < end_; i++)
 
-int cpu_bn_statistics(struct rdp_device *device, struct rdp_bn *bn, const void *y, const float *running_mean, int first, int count)
+int cpu_bn_statistics(struct rdp_device *device, struct rdp_bn *bn, const void *y, const float *running_mean, int first,
+                      int count)
 {
     struct cpu_bn *own = bn->state;
     for (int c = 0; c < bn->desc.shape.channels; c++)
@@ -114,7 +118,8 @@ int cpu_bn_statistics_sum(struct rdp_device *device, struct rdp_bn *bn)
     return RDP_OK;
 }
 
-static void set_scale(struct cpu_bn *state, int c, double mean, double variance, double epsilon, float gamma, float beta)
+static void set_scale(struct cpu_bn *state, int c, double mean, double variance, double epsilon, float gamma,
+                      float beta)
 {
     double invstd = 1.0 / sqrt(variance + epsilon);
     state->mean[c] = (float)mean;
@@ -123,8 +128,8 @@ static void set_scale(struct cpu_bn *state, int c, double mean, double variance,
     state->shift[c] = (float)(beta - mean * gamma * invstd);
 }
 
-int cpu_bn_finalize(struct rdp_device *device, struct rdp_bn *bn, double elements, const float *gamma, const float *beta,
-                    float *running_mean, float *running_var)
+int cpu_bn_finalize(struct rdp_device *device, struct rdp_bn *bn, double elements, const float *gamma,
+                    const float *beta, float *running_mean, float *running_var)
 {
     (void)device;
     struct cpu_bn *state = bn->state;
@@ -153,7 +158,8 @@ int cpu_bn_use_running(struct rdp_device *device, struct rdp_bn *bn, const float
     return RDP_OK;
 }
 
-int cpu_bn_apply(struct rdp_device *device, struct rdp_bn *bn, const void *y, const void *residual, void *out, int first, int count)
+int cpu_bn_apply(struct rdp_device *device, struct rdp_bn *bn, const void *y, const void *residual, void *out,
+                 int first, int count)
 {
     const float slope = slope_of(&bn->desc);
     FOR_BLOCKS(device, bn, first, count)
@@ -195,7 +201,8 @@ int cpu_bn_backward_sum(struct rdp_device *device, struct rdp_bn *bn, float *dga
     return RDP_OK;
 }
 
-/* dy = gamma * invstd * (dz - mean(dz) - xhat * mean(dz * xhat)), Ioffe & Szegedy 2015 section 3, as a * dz + b * y + c. */
+/* dy = gamma * invstd * (dz - mean(dz) - xhat * mean(dz * xhat)), Ioffe & Szegedy 2015 section 3, as a * dz + b * y +
+ * c. */
 int cpu_bn_backward_finalize(struct rdp_device *device, struct rdp_bn *bn, double elements, const float *gamma)
 {
     (void)device;
@@ -212,7 +219,8 @@ int cpu_bn_backward_finalize(struct rdp_device *device, struct rdp_bn *bn, doubl
     return RDP_OK;
 }
 
-int cpu_bn_backward_apply(struct rdp_device *device, struct rdp_bn *bn, const void *y, const void *dz, void *dy, int first, int count)
+int cpu_bn_backward_apply(struct rdp_device *device, struct rdp_bn *bn, const void *y, const void *dz, void *dy,
+                          int first, int count)
 {
     FOR_BLOCKS(device, bn, first, count)
     {

@@ -1,10 +1,10 @@
 /*
- * Convolutions: 3 x 3 ones of stride 1 as Winograd's (conv_winograd.c) where the CPU has AVX-512, all others through oneDNN.
- * Descriptors, algorithms and weight forms are settled when a convolution is created; a call in the step sets three pointers
- * and executes.
+ * Convolutions: 3 x 3 ones of stride 1 as Winograd's (conv_winograd.c) where the CPU has AVX-512, all others through
+ * oneDNN. Descriptors, algorithms and weight forms are settled when a convolution is created; a call in the step sets
+ * three pointers and executes.
  *
- * Weights: the flat arrays hold the form in which backward-weights delivers the gradient, so the gradient is never moved.
- * Forward and backward-data may want other forms (bf16 always does): conv_weights() reorders once per step.
+ * Weights: the flat arrays hold the form in which backward-weights delivers the gradient, so the gradient is never
+ * moved. Forward and backward-data may want other forms (bf16 always does): conv_weights() reorders once per step.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -73,8 +73,9 @@ static int make_forms(struct rdp_device *device, const struct rdp_conv_desc *des
     return RDP_OK;
 }
 
-static dnnl_status_t pass_pd(struct rdp_device *device, const struct rdp_conv_desc *desc, struct forms *forms, int direction,
-                             dnnl_alg_kind_t algorithm, dnnl_primitive_desc_t hint, dnnl_primitive_desc_t *pd)
+static dnnl_status_t pass_pd(struct rdp_device *device, const struct rdp_conv_desc *desc, struct forms *forms,
+                             int direction, dnnl_alg_kind_t algorithm, dnnl_primitive_desc_t hint,
+                             dnnl_primitive_desc_t *pd)
 {
     dnnl_engine_t engine = cpu_state(device)->engine;
     forms->recipe.algorithm = algorithm;
@@ -94,8 +95,9 @@ static int choose_pd(struct rdp_device *device, const struct rdp_conv_desc *desc
 {
     dnnl_status_t status = pass_pd(device, desc, forms, direction, dnnl_convolution_direct, hint, pd);
     if (status == dnnl_unimplemented && device->config.bf16)
-        return rdp_fail(RDP_EUSAGE, "--precision bf16: oneDNN has no bf16 convolution for this CPU (it needs AVX-512); use "
-                                    "--precision fp32");
+        return rdp_fail(RDP_EUSAGE,
+                        "--precision bf16: oneDNN has no bf16 convolution for this CPU (it needs AVX-512); use "
+                        "--precision fp32");
     RDP_DNN(status);
     return RDP_OK;
 }
@@ -161,13 +163,15 @@ static int plan(struct rdp_device *device, struct rdp_conv *conv, struct forms *
     if (desc->training) {
         if (!desc->input_is_image)
             RDP_TRY_GOTO(status, choose_pd(device, desc, part, BACKWARD_DATA, pds[FORWARD], &pds[BACKWARD_DATA]), done);
-        RDP_TRY_GOTO(status, choose_pd(device, desc, whole, BACKWARD_WEIGHTS, pds[FORWARD], &pds[BACKWARD_WEIGHTS]), done);
+        RDP_TRY_GOTO(status, choose_pd(device, desc, whole, BACKWARD_WEIGHTS, pds[FORWARD], &pds[BACKWARD_WEIGHTS]),
+                     done);
     }
     status = RDP_EDEVICE;
     if (rdp_md_make(&state->plain, 4, w, dnnl_f32, dnnl_oihw) != dnnl_success ||
         rdp_md_copy(&state->stored, desc->training ? query(pds[BACKWARD_WEIGHTS], dnnl_query_diff_weights_md)
                                                    : rdp_md_view(&state->plain)) != dnnl_success) {
-        rdp_fail(status, "oneDNN: no memory description for the weights of a %d x %d convolution", desc->kernel, desc->kernel);
+        rdp_fail(status, "oneDNN: no memory description for the weights of a %d x %d convolution", desc->kernel,
+                 desc->kernel);
         goto done;
     }
     conv->stored_count = dnnl_memory_desc_get_size(rdp_md_view(&state->stored)) / sizeof(float);
@@ -177,8 +181,10 @@ static int plan(struct rdp_device *device, struct rdp_conv *conv, struct forms *
         RDP_TRY_GOTO(status, make_pass(device, pds[direction], direction, &state->passes[direction]), done);
         conv->algorithms[direction] = state->passes[direction].algorithm;
         if (direction != BACKWARD_WEIGHTS)
-            RDP_TRY_GOTO(status, make_copy(device, state, query(pds[direction], dnnl_query_weights_md), &state->copies[direction]),
-                         done);
+            RDP_TRY_GOTO(
+                status,
+                make_copy(device, state, query(pds[direction], dnnl_query_weights_md), &state->copies[direction]),
+                done);
     }
     status = RDP_OK;
 done:
@@ -264,7 +270,8 @@ void cpu_conv_destroy(struct rdp_device *device, struct rdp_conv *conv)
 }
 
 /* Reorders host weights between the plain and the stored form; set-up and checkpoints only. */
-static int translate(struct rdp_device *device, const struct rdp_md *from, void *from_data, const struct rdp_md *to, void *to_data)
+static int translate(struct rdp_device *device, const struct rdp_md *from, void *from_data, const struct rdp_md *to,
+                     void *to_data)
 {
     struct cpu_state *cpu = cpu_state(device);
     dnnl_memory_t source = NULL, target = NULL;
@@ -274,7 +281,8 @@ static int translate(struct rdp_device *device, const struct rdp_md *from, void 
     if (status == dnnl_success)
         status = dnnl_memory_create(&target, rdp_md_view(to), cpu->engine, to_data);
     if (status == dnnl_success)
-        status = dnnl_reorder_primitive_desc_create(&pd, rdp_md_view(from), cpu->engine, rdp_md_view(to), cpu->engine, NULL);
+        status =
+            dnnl_reorder_primitive_desc_create(&pd, rdp_md_view(from), cpu->engine, rdp_md_view(to), cpu->engine, NULL);
     if (status == dnnl_success)
         status = dnnl_primitive_create(&reorder, pd);
     if (status == dnnl_success) {
@@ -327,8 +335,8 @@ int cpu_conv_weights(struct rdp_device *device, struct rdp_conv *conv, const flo
     return RDP_OK;
 }
 
-static int execute(struct rdp_device *device, struct pass *pass, int x_arg, const void *x, int w_arg, const void *w, int y_arg,
-                   const void *y)
+static int execute(struct rdp_device *device, struct pass *pass, int x_arg, const void *x, int w_arg, const void *w,
+                   int y_arg, const void *y)
 {
     struct cpu_state *cpu = cpu_state(device);
     dnnl_exec_arg_t arguments[] = {
@@ -346,8 +354,9 @@ static int execute(struct rdp_device *device, struct pass *pass, int x_arg, cons
 static int check_range(const struct rdp_conv_desc *desc, int first, int count)
 {
     if (first % desc->chunk != 0 || count % desc->chunk != 0 || first + count > desc->batch)
-        return rdp_fail(RDP_EINTERNAL, "convolution planned for chunks of %d of %d images was called for images %d to %d",
-                        desc->chunk, desc->batch, first, first + count - 1);
+        return rdp_fail(RDP_EINTERNAL,
+                        "convolution planned for chunks of %d of %d images was called for images %d to %d", desc->chunk,
+                        desc->batch, first, first + count - 1);
     return RDP_OK;
 }
 
@@ -363,13 +372,14 @@ int cpu_conv_forward(struct rdp_device *device, struct rdp_conv *conv, const voi
         if (state->winograd != NULL)
             cpu_winograd_forward(device, state->winograd, from, to);
         else
-            RDP_TRY(execute(device, &state->passes[FORWARD], DNNL_ARG_SRC, from, DNNL_ARG_WEIGHTS, state->copies[FORWARD].data,
-                            DNNL_ARG_DST, to));
+            RDP_TRY(execute(device, &state->passes[FORWARD], DNNL_ARG_SRC, from, DNNL_ARG_WEIGHTS,
+                            state->copies[FORWARD].data, DNNL_ARG_DST, to));
     }
     return RDP_OK;
 }
 
-int cpu_conv_backward_data(struct rdp_device *device, struct rdp_conv *conv, const void *dy, void *dx, int first, int count)
+int cpu_conv_backward_data(struct rdp_device *device, struct rdp_conv *conv, const void *dy, void *dx, int first,
+                           int count)
 {
     struct cpu_conv *state = conv->state;
     size_t x_bytes = cpu_image_bytes(device, conv->desc.input, false);
@@ -387,24 +397,27 @@ int cpu_conv_backward_data(struct rdp_device *device, struct rdp_conv *conv, con
     return RDP_OK;
 }
 
-int cpu_conv_backward_weights(struct rdp_device *device, struct rdp_conv *conv, const void *x, const void *dy, float *dw)
+int cpu_conv_backward_weights(struct rdp_device *device, struct rdp_conv *conv, const void *x, const void *dy,
+                              float *dw)
 {
     struct cpu_conv *state = conv->state;
     if (state->winograd != NULL) {
         cpu_winograd_backward_weights(device, state->winograd, x, dy, dw);
         return RDP_OK;
     }
-    return execute(device, &state->passes[BACKWARD_WEIGHTS], DNNL_ARG_SRC, x, DNNL_ARG_DIFF_WEIGHTS, dw, DNNL_ARG_DIFF_DST, dy);
+    return execute(device, &state->passes[BACKWARD_WEIGHTS], DNNL_ARG_SRC, x, DNNL_ARG_DIFF_WEIGHTS, dw,
+                   DNNL_ARG_DIFF_DST, dy);
 }
 
 /*
- * A chunk's input and output together should fit the cores' private caches, and hold enough images that reading the weights
- * again for each chunk is cheap against reading the activations. Measured in bench/README.md.
+ * A chunk's input and output together should fit the cores' private caches, and hold enough images that reading the
+ * weights again for each chunk is cheap against reading the activations. Measured in bench/README.md.
  */
 int cpu_chunk(struct rdp_device *device, const struct rdp_conv_desc *desc)
 {
     const size_t cache_per_core = (size_t)1 << 20;
-    size_t image = cpu_image_bytes(device, desc->input, desc->input_is_image) + cpu_image_bytes(device, desc->output, false);
+    size_t image =
+        cpu_image_bytes(device, desc->input, desc->input_is_image) + cpu_image_bytes(device, desc->output, false);
     size_t weights = (size_t)desc->kernel * (size_t)desc->kernel * (size_t)desc->input.channels *
                      (size_t)desc->output.channels * cpu_state(device)->element_size;
     size_t wanted = (size_t)device->config.threads * cache_per_core / image;

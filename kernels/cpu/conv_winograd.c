@@ -63,13 +63,15 @@ void cpu_winograd_forward(struct rdp_device *device, const struct cpu_winograd *
     rdp_winograd_forward(&winograd->plan, x, winograd->forward, y, winograd->chunk, cpu_state(device)->scratchpad);
 }
 
-void cpu_winograd_backward_data(struct rdp_device *device, const struct cpu_winograd *winograd, const void *dy, void *dx)
+void cpu_winograd_backward_data(struct rdp_device *device, const struct cpu_winograd *winograd, const void *dy,
+                                void *dx)
 {
-    rdp_winograd_backward_data(&winograd->plan, dy, winograd->backward, dx, winograd->chunk, cpu_state(device)->scratchpad);
+    rdp_winograd_backward_data(&winograd->plan, dy, winograd->backward, dx, winograd->chunk,
+                               cpu_state(device)->scratchpad);
 }
 
-void cpu_winograd_backward_weights(struct rdp_device *device, const struct cpu_winograd *winograd, const void *x, const void *dy,
-                                   float *dw)
+void cpu_winograd_backward_weights(struct rdp_device *device, const struct cpu_winograd *winograd, const void *x,
+                                   const void *dy, float *dw)
 {
     rdp_winograd_backward_weights(&winograd->plan, x, dy, dw, winograd->batch, cpu_state(device)->scratchpad);
 }

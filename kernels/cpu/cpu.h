@@ -40,32 +40,41 @@ int cpu_conv_pack(struct rdp_device *device, struct rdp_conv *conv, const float 
 int cpu_conv_unpack(struct rdp_device *device, struct rdp_conv *conv, const float *stored, float *host_oihw);
 int cpu_conv_weights(struct rdp_device *device, struct rdp_conv *conv, const float *stored, bool backward);
 int cpu_conv_forward(struct rdp_device *device, struct rdp_conv *conv, const void *x, void *y, int first, int count);
-int cpu_conv_backward_data(struct rdp_device *device, struct rdp_conv *conv, const void *dy, void *dx, int first, int count);
-int cpu_conv_backward_weights(struct rdp_device *device, struct rdp_conv *conv, const void *x, const void *dy, float *dw);
+int cpu_conv_backward_data(struct rdp_device *device, struct rdp_conv *conv, const void *dy, void *dx, int first,
+                           int count);
+int cpu_conv_backward_weights(struct rdp_device *device, struct rdp_conv *conv, const void *x, const void *dy,
+                              float *dw);
 
 /* bn.c */
 int cpu_bn_create(struct rdp_device *device, struct rdp_bn **bn, const struct rdp_bn_desc *desc);
 void cpu_bn_destroy(struct rdp_device *device, struct rdp_bn *bn);
-int cpu_bn_statistics(struct rdp_device *device, struct rdp_bn *bn, const void *y, const float *running_mean, int first, int count);
+int cpu_bn_statistics(struct rdp_device *device, struct rdp_bn *bn, const void *y, const float *running_mean, int first,
+                      int count);
 int cpu_bn_statistics_sum(struct rdp_device *device, struct rdp_bn *bn);
-int cpu_bn_finalize(struct rdp_device *device, struct rdp_bn *bn, double elements, const float *gamma, const float *beta,
-                    float *running_mean, float *running_var);
+int cpu_bn_finalize(struct rdp_device *device, struct rdp_bn *bn, double elements, const float *gamma,
+                    const float *beta, float *running_mean, float *running_var);
 int cpu_bn_use_running(struct rdp_device *device, struct rdp_bn *bn, const float *gamma, const float *beta,
                        const float *running_mean, const float *running_var);
-int cpu_bn_apply(struct rdp_device *device, struct rdp_bn *bn, const void *y, const void *residual, void *out, int first, int count);
+int cpu_bn_apply(struct rdp_device *device, struct rdp_bn *bn, const void *y, const void *residual, void *out,
+                 int first, int count);
 int cpu_bn_backward_reduce(struct rdp_device *device, struct rdp_bn *bn, const void *y, const void *out, void *dout,
                            const void *dout2, int first, int count);
 int cpu_bn_backward_sum(struct rdp_device *device, struct rdp_bn *bn, float *dgamma, float *dbeta);
 int cpu_bn_backward_finalize(struct rdp_device *device, struct rdp_bn *bn, double elements, const float *gamma);
-int cpu_bn_backward_apply(struct rdp_device *device, struct rdp_bn *bn, const void *y, const void *dz, void *dy, int first, int count);
+int cpu_bn_backward_apply(struct rdp_device *device, struct rdp_bn *bn, const void *y, const void *dz, void *dy,
+                          int first, int count);
 
 /* layout.c: augmentation, pad shortcut, pool */
-int cpu_augment(struct rdp_device *device, const struct rdp_augment *augment, const uint8_t *images, const int64_t *rows,
-                const int64_t *samples, void *out, int first, int count);
-int cpu_pad_forward(struct rdp_device *device, struct rdp_shape input, struct rdp_shape output, const void *x, void *y, int first, int count);
-int cpu_pad_backward(struct rdp_device *device, struct rdp_shape input, struct rdp_shape output, const void *dy, void *dx, int first, int count);
-int cpu_pool_forward(struct rdp_device *device, struct rdp_shape shape, const void *x, float *features, int first, int count);
-int cpu_pool_backward(struct rdp_device *device, struct rdp_shape shape, const float *dfeatures, void *dx, int first, int count);
+int cpu_augment(struct rdp_device *device, const struct rdp_augment *augment, const uint8_t *images,
+                const int64_t *rows, const int64_t *samples, void *out, int first, int count);
+int cpu_pad_forward(struct rdp_device *device, struct rdp_shape input, struct rdp_shape output, const void *x, void *y,
+                    int first, int count);
+int cpu_pad_backward(struct rdp_device *device, struct rdp_shape input, struct rdp_shape output, const void *dy,
+                     void *dx, int first, int count);
+int cpu_pool_forward(struct rdp_device *device, struct rdp_shape shape, const void *x, float *features, int first,
+                     int count);
+int cpu_pool_backward(struct rdp_device *device, struct rdp_shape shape, const float *dfeatures, void *dx, int first,
+                      int count);
 
 /* head.c: fully connected, loss, flat arrays */
 int cpu_fc_forward(struct rdp_device *device, int batch, int channels, int classes, const float *features,
@@ -75,7 +84,7 @@ int cpu_fc_backward(struct rdp_device *device, int batch, int channels, int clas
 int cpu_loss(struct rdp_device *device, int batch, int valid, int classes, const float *logits, const uint8_t *labels,
              float smoothing, float scale, float *dlogits, float *totals);
 int cpu_add(struct rdp_device *device, float *to, const float *from, size_t count);
-int cpu_sgd(struct rdp_device *device, const struct rdp_sgd *sgd, float *parameters, const float *gradients, float *momentum,
-            size_t count);
+int cpu_sgd(struct rdp_device *device, const struct rdp_sgd *sgd, float *parameters, const float *gradients,
+            float *momentum, size_t count);
 
 #endif

@@ -152,8 +152,9 @@ int rdp_cpu_device_open(struct rdp_device **device, const struct rdp_device_conf
         goto fail;
     }
     const dnnl_version_t *version = dnnl_version();
-    snprintf((*device)->description, sizeof (*device)->description, "CPU, %d thread%s, oneDNN %d.%d.%d, %s loops", config->threads,
-             config->threads == 1 ? "" : "s", version->major, version->minor, version->patch, cpu->loops->name);
+    snprintf((*device)->description, sizeof(*device)->description, "CPU, %d thread%s, oneDNN %d.%d.%d, %s loops",
+             config->threads, config->threads == 1 ? "" : "s", version->major, version->minor, version->patch,
+             cpu->loops->name);
     return RDP_OK;
 fail:
     rdp_device_close(*device);

@@ -18,7 +18,8 @@ rdp_const_md rdp_md_view(const struct rdp_md *md)
     return md->md;
 }
 
-dnnl_status_t rdp_md_make(struct rdp_md *md, int ndims, const dnnl_dim_t *dims, dnnl_data_type_t type, dnnl_format_tag_t tag)
+dnnl_status_t rdp_md_make(struct rdp_md *md, int ndims, const dnnl_dim_t *dims, dnnl_data_type_t type,
+                          dnnl_format_tag_t tag)
 {
     dnnl_status_t status = dnnl_memory_desc_create_with_tag(&md->md, ndims, dims, type, tag);
     md->set = status == dnnl_success;
@@ -76,9 +77,9 @@ dnnl_status_t rdp_conv_backward_weights_pd(dnnl_primitive_desc_t *pd, dnnl_engin
     dnnl_status_t status = make_attr(&attr);
     if (status != dnnl_success)
         return status;
-    status = dnnl_convolution_backward_weights_primitive_desc_create(pd, engine, recipe->algorithm, recipe->x, recipe->w,
-                                                                     NULL, recipe->y, recipe->strides, no_dilation,
-                                                                     recipe->padding, recipe->padding, hint, attr);
+    status = dnnl_convolution_backward_weights_primitive_desc_create(
+        pd, engine, recipe->algorithm, recipe->x, recipe->w, NULL, recipe->y, recipe->strides, no_dilation,
+        recipe->padding, recipe->padding, hint, attr);
     dnnl_primitive_attr_destroy(attr);
     return status;
 }
@@ -90,7 +91,8 @@ rdp_const_md rdp_md_view(const struct rdp_md *md)
     return &md->md;
 }
 
-dnnl_status_t rdp_md_make(struct rdp_md *md, int ndims, const dnnl_dim_t *dims, dnnl_data_type_t type, dnnl_format_tag_t tag)
+dnnl_status_t rdp_md_make(struct rdp_md *md, int ndims, const dnnl_dim_t *dims, dnnl_data_type_t type,
+                          dnnl_format_tag_t tag)
 {
     dnnl_status_t status = dnnl_memory_desc_init_by_tag(&md->md, ndims, dims, type, tag);
     md->set = status == dnnl_success;
@@ -135,9 +137,8 @@ dnnl_status_t rdp_conv_backward_data_pd(dnnl_primitive_desc_t *pd, dnnl_engine_t
                                         const struct rdp_conv_recipe *recipe, dnnl_primitive_desc_t hint)
 {
     dnnl_convolution_desc_t desc;
-    dnnl_status_t status =
-        dnnl_convolution_backward_data_desc_init(&desc, recipe->algorithm, recipe->x, recipe->w, recipe->y,
-                                                 recipe->strides, recipe->padding, recipe->padding);
+    dnnl_status_t status = dnnl_convolution_backward_data_desc_init(
+        &desc, recipe->algorithm, recipe->x, recipe->w, recipe->y, recipe->strides, recipe->padding, recipe->padding);
     return status == dnnl_success ? create_pd(pd, engine, &desc, hint) : status;
 }
 

@@ -1,5 +1,6 @@
 /*
- * The few oneDNN calls whose form changed between 2.x and 3.x, in one form. Floor: 2.6. The only file that knows versions.
+ * The few oneDNN calls whose form changed between 2.x and 3.x, in one form. Floor: 2.6. The only file that knows
+ * versions.
  */
 #ifndef RDP_KERNELS_CPU_DNNL_MAKE_H
 #define RDP_KERNELS_CPU_DNNL_MAKE_H
@@ -28,20 +29,22 @@ struct rdp_md {
 };
 
 /* Checks a oneDNN call: evaluates once, adds the call's text and oneDNN's word for the failure. */
-#define RDP_DNN(call)                                                                                               \
-    do {                                                                                                            \
-        dnnl_status_t rdp_dnn_status_ = (call);                                                                     \
-        if (rdp_dnn_status_ != dnnl_success)                                                                        \
-            return rdp_fail(rdp_dnn_status_ == dnnl_out_of_memory ? RDP_ENOMEM : RDP_EDEVICE,                       \
+#define RDP_DNN(call) \
+    do { \
+        dnnl_status_t rdp_dnn_status_ = (call); \
+        if (rdp_dnn_status_ != dnnl_success) \
+            return rdp_fail(rdp_dnn_status_ == dnnl_out_of_memory ? RDP_ENOMEM : RDP_EDEVICE, \
                             "oneDNN: %s: %s (%s:%d)", #call, dnnl_status2str(rdp_dnn_status_), __FILE__, __LINE__); \
     } while (0)
 
 rdp_const_md rdp_md_view(const struct rdp_md *md);
-dnnl_status_t rdp_md_make(struct rdp_md *md, int ndims, const dnnl_dim_t *dims, dnnl_data_type_t type, dnnl_format_tag_t tag);
+dnnl_status_t rdp_md_make(struct rdp_md *md, int ndims, const dnnl_dim_t *dims, dnnl_data_type_t type,
+                          dnnl_format_tag_t tag);
 dnnl_status_t rdp_md_copy(struct rdp_md *md, rdp_const_md from);
 void rdp_md_free(struct rdp_md *md);
 
-/* A convolution's three primitive descriptors share one description; x, w, y may say `any`. Scratchpads are the caller's. */
+/* A convolution's three primitive descriptors share one description; x, w, y may say `any`. Scratchpads are the
+ * caller's. */
 struct rdp_conv_recipe {
     dnnl_alg_kind_t algorithm;
     rdp_const_md x, w, y;

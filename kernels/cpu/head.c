@@ -1,14 +1,14 @@
 /*
- * The network's head in f32 (fully connected layer, softmax cross-entropy) and the loops over flat arrays. The head is 0.01 %
- * of the arithmetic: plain loops in a fixed order, so that threads do not change a bit.
+ * The network's head in f32 (fully connected layer, softmax cross-entropy) and the loops over flat arrays. The head is
+ * 0.01 % of the arithmetic: plain loops in a fixed order, so that threads do not change a bit.
  */
 #include <math.h>
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
 
-int cpu_fc_forward(struct rdp_device *device, int batch, int channels, int classes, const float *features, const float *weight,
-                   const float *bias, float *logits)
+int cpu_fc_forward(struct rdp_device *device, int batch, int channels, int classes, const float *features,
+                   const float *weight, const float *bias, float *logits)
 {
     (void)device;
 #pragma omp parallel for schedule(static)
@@ -24,8 +24,8 @@ int cpu_fc_forward(struct rdp_device *device, int batch, int channels, int class
     return RDP_OK;
 }
 
-int cpu_fc_backward(struct rdp_device *device, int batch, int channels, int classes, const float *features, const float *weight,
-                    const float *dlogits, float *dweight, float *dbias, float *dfeatures)
+int cpu_fc_backward(struct rdp_device *device, int batch, int channels, int classes, const float *features,
+                    const float *weight, const float *dlogits, float *dweight, float *dbias, float *dfeatures)
 {
     (void)device;
 #pragma omp parallel for schedule(static)
@@ -86,7 +86,8 @@ int cpu_loss(struct rdp_device *device, int batch, int valid, int classes, const
             }
     }
     if (dlogits != NULL && valid < batch)
-        memset(dlogits + (size_t)valid * (size_t)classes, 0, (size_t)(batch - valid) * (size_t)classes * sizeof *dlogits);
+        memset(dlogits + (size_t)valid * (size_t)classes, 0,
+               (size_t)(batch - valid) * (size_t)classes * sizeof *dlogits);
     totals[0] += (float)loss_sum;
     totals[1] += (float)correct;
     return RDP_OK;
@@ -104,13 +105,13 @@ int cpu_add(struct rdp_device *device, float *to, const float *from, size_t coun
     return RDP_OK;
 }
 
-int cpu_sgd(struct rdp_device *device, const struct rdp_sgd *sgd, float *parameters, const float *gradients, float *momentum,
-            size_t count)
+int cpu_sgd(struct rdp_device *device, const struct rdp_sgd *sgd, float *parameters, const float *gradients,
+            float *momentum, size_t count)
 {
     const struct cpu_state *cpu = cpu_state(device);
 #pragma omp parallel for schedule(static)
     for (size_t i = 0; i < count; i += PIECE)
-        cpu->vectors->flat.sgd(parameters + i, gradients + i, momentum + i, count - i < PIECE ? count - i : PIECE, sgd->lr,
-                               sgd->momentum, sgd->weight_decay, sgd->nesterov);
+        cpu->vectors->flat.sgd(parameters + i, gradients + i, momentum + i, count - i < PIECE ? count - i : PIECE,
+                               sgd->lr, sgd->momentum, sgd->weight_decay, sgd->nesterov);
     return RDP_OK;
 }

@@ -1,6 +1,6 @@
 /*
- * Operations that know where an element lies: augmentation into the first convolution's plain (N,3,32,32) input, the padded
- * shortcut, and the global average pool. All are small next to the convolutions.
+ * Operations that know where an element lies: augmentation into the first convolution's plain (N,3,32,32) input, the
+ * padded shortcut, and the global average pool. All are small next to the convolutions.
  */
 #include <string.h>
 
@@ -47,7 +47,8 @@ static void fill_table(const struct rdp_augment *augment, struct normalise_table
             table->value[c][v] = ((float)v / 255.0f - augment->mean[c]) / augment->std[c];
 }
 
-/* One image: from (32,32,3) u8 to three planes; a zero-padded pixel is 0 before normalisation, as torchvision pads bytes. */
+/* One image: from (32,32,3) u8 to three planes; a zero-padded pixel is 0 before normalisation, as torchvision pads
+ * bytes. */
 static void augment_one(const struct rdp_augment *augment, const struct normalise_table *table, int64_t sample,
                         const uint8_t *image, void *out, bool bf16)
 {
@@ -60,13 +61,14 @@ static void augment_one(const struct rdp_augment *augment, const struct normalis
         for (int x = 0; x < SIDE; x++) {
             const uint8_t *pixel = row < 0 || columns[x] < 0 ? NULL : image + (row * SIDE + columns[x]) * CHANNELS;
             for (int c = 0; c < CHANNELS; c++)
-                store_element(out, (size_t)(c * PIXELS + y * SIDE + x), bf16, table->value[c][pixel == NULL ? 0 : pixel[c]]);
+                store_element(out, (size_t)(c * PIXELS + y * SIDE + x), bf16,
+                              table->value[c][pixel == NULL ? 0 : pixel[c]]);
         }
     }
 }
 
-int cpu_augment(struct rdp_device *device, const struct rdp_augment *augment, const uint8_t *images, const int64_t *rows,
-                const int64_t *samples, void *out, int first, int count)
+int cpu_augment(struct rdp_device *device, const struct rdp_augment *augment, const uint8_t *images,
+                const int64_t *rows, const int64_t *samples, void *out, int first, int count)
 {
     const bool bf16 = device->config.bf16;
     const size_t bytes = cpu_image_bytes(device, (struct rdp_shape){CHANNELS, SIDE, SIDE}, true);
@@ -74,24 +76,26 @@ int cpu_augment(struct rdp_device *device, const struct rdp_augment *augment, co
     fill_table(augment, &table);
 #pragma omp parallel for schedule(static)
     for (int i = first; i < first + count; i++)
-        augment_one(augment, &table, samples[i], images + (size_t)rows[i] * PIXELS * CHANNELS, (char *)out + (size_t)i * bytes,
-                    bf16);
+        augment_one(augment, &table, samples[i], images + (size_t)rows[i] * PIXELS * CHANNELS,
+                    (char *)out + (size_t)i * bytes, bf16);
     return RDP_OK;
 }
 
 /* Element of channel c at (y, x) of an image in blocked form. */
 static inline size_t blocked_index(struct rdp_shape shape, int lanes, int c, int y, int x)
 {
-    return (((size_t)(c / lanes) * (size_t)shape.height + (size_t)y) * (size_t)shape.width + (size_t)x) * (size_t)lanes +
+    return (((size_t)(c / lanes) * (size_t)shape.height + (size_t)y) * (size_t)shape.width + (size_t)x) *
+               (size_t)lanes +
            (size_t)(c % lanes);
 }
 
-int cpu_pad_forward(struct rdp_device *device, struct rdp_shape input, struct rdp_shape output, const void *x, void *y, int first,
-                    int count)
+int cpu_pad_forward(struct rdp_device *device, struct rdp_shape input, struct rdp_shape output, const void *x, void *y,
+                    int first, int count)
 {
     const size_t x_bytes = cpu_image_bytes(device, input, false), y_bytes = cpu_image_bytes(device, output, false);
     const int lanes = cpu_state(device)->lanes, stride = input.height / output.height;
-    const int before = (output.channels - input.channels) / 2; /* half of the new channels in front, as He et al.'s code */
+    const int before =
+        (output.channels - input.channels) / 2; /* half of the new channels in front, as He et al.'s code */
     const bool bf16 = device->config.bf16;
 #pragma omp parallel for schedule(static)
     for (int n = first; n < first + count; n++) {
@@ -107,8 +111,8 @@ int cpu_pad_forward(struct rdp_device *device, struct rdp_shape input, struct rd
     return RDP_OK;
 }
 
-int cpu_pad_backward(struct rdp_device *device, struct rdp_shape input, struct rdp_shape output, const void *dy, void *dx,
-                     int first, int count)
+int cpu_pad_backward(struct rdp_device *device, struct rdp_shape input, struct rdp_shape output, const void *dy,
+                     void *dx, int first, int count)
 {
     const size_t x_bytes = cpu_image_bytes(device, input, false), y_bytes = cpu_image_bytes(device, output, false);
     const int lanes = cpu_state(device)->lanes, stride = input.height / output.height;
@@ -128,7 +132,8 @@ int cpu_pad_backward(struct rdp_device *device, struct rdp_shape input, struct r
     return RDP_OK;
 }
 
-int cpu_pool_forward(struct rdp_device *device, struct rdp_shape shape, const void *x, float *features, int first, int count)
+int cpu_pool_forward(struct rdp_device *device, struct rdp_shape shape, const void *x, float *features, int first,
+                     int count)
 {
     const size_t bytes = cpu_image_bytes(device, shape, false);
     const int lanes = cpu_state(device)->lanes, pixels = shape.height * shape.width;
@@ -147,7 +152,8 @@ int cpu_pool_forward(struct rdp_device *device, struct rdp_shape shape, const vo
     return RDP_OK;
 }
 
-int cpu_pool_backward(struct rdp_device *device, struct rdp_shape shape, const float *dfeatures, void *dx, int first, int count)
+int cpu_pool_backward(struct rdp_device *device, struct rdp_shape shape, const float *dfeatures, void *dx, int first,
+                      int count)
 {
     const size_t bytes = cpu_image_bytes(device, shape, false);
     const int lanes = cpu_state(device)->lanes, pixels = shape.height * shape.width;
@@ -158,7 +164,8 @@ int cpu_pool_backward(struct rdp_device *device, struct rdp_shape shape, const f
         char *image = (char *)dx + (size_t)n * bytes;
         for (int c = 0; c < padded; c++) {
             size_t start = (size_t)(c / lanes) * (size_t)pixels * (size_t)lanes + (size_t)(c % lanes);
-            float share = c < shape.channels ? dfeatures[(size_t)n * (size_t)shape.channels + (size_t)c] / (float)pixels : 0;
+            float share =
+                c < shape.channels ? dfeatures[(size_t)n * (size_t)shape.channels + (size_t)c] / (float)pixels : 0;
             for (int p = 0; p < pixels; p++)
                 store_element(image, start + (size_t)p * (size_t)lanes, bf16, share);
         }

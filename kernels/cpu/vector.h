@@ -1,7 +1,7 @@
 /*
- * The memory-bound inner loops, compiled once per instruction set and chosen at run time: a binary built on one machine of a
- * cluster runs, fast, on the others. Each works on one channel block of one image: `count` pixels of RDP_LANES channels,
- * nChw16c (AVX-512) or nChw8c (everything else), f32 or bf16. Threads are the callers' affair.
+ * The memory-bound inner loops, compiled once per instruction set and chosen at run time: a binary built on one machine
+ * of a cluster runs, fast, on the others. Each works on one channel block of one image: `count` pixels of RDP_LANES
+ * channels, nChw16c (AVX-512) or nChw8c (everything else), f32 or bf16. Threads are the callers' affair.
  *
  * Activation is one formula for all three kinds: z > 0 ? z : slope * z, with slope 1 (none), 0 (ReLU) or LeakyReLU's.
  */

@@ -1,6 +1,6 @@
 /*
- * Builds one `struct rdp_vector_set` from RDP_LANES and RDP_SET (its name); included by vector_<set>.c, each of which CMake
- * compiles with its own instruction set flags. Written in the vector extensions that gcc and clang share.
+ * Builds one `struct rdp_vector_set` from RDP_LANES and RDP_SET (its name); included by vector_<set>.c, each of which
+ * CMake compiles with its own instruction set flags. Written in the vector extensions that gcc and clang share.
  */
 #include <string.h>
 
@@ -52,9 +52,9 @@ static inline vf activate_backward(vf sign, vf d, float slope)
     return (vf)(((vi)d & positive) | ((vi)(d * slope) & ~positive));
 }
 
-#define RDP_NAME(x) x##_f32
-#define RDP_ELEMENT float
-#define RDP_LOAD(p) load_f32(p)
+#define RDP_NAME(x)     x##_f32
+#define RDP_ELEMENT     float
+#define RDP_LOAD(p)     load_f32(p)
 #define RDP_STORE(p, v) store_f32(p, v)
 #include "kernels/cpu/vector_element.h"
 #undef RDP_NAME
@@ -62,9 +62,9 @@ static inline vf activate_backward(vf sign, vf d, float slope)
 #undef RDP_LOAD
 #undef RDP_STORE
 
-#define RDP_NAME(x) x##_bf16
-#define RDP_ELEMENT uint16_t
-#define RDP_LOAD(p) load_bf16(p)
+#define RDP_NAME(x)     x##_bf16
+#define RDP_ELEMENT     uint16_t
+#define RDP_LOAD(p)     load_bf16(p)
 #define RDP_STORE(p, v) store_bf16(p, v)
 #include "kernels/cpu/vector_element.h"
 
@@ -86,11 +86,11 @@ static void add(float *restrict to, const float *restrict from, size_t count)
 }
 
 #define RDP_STRING_(x) #x
-#define RDP_STRING(x) RDP_STRING_(x)
-#define RDP_OPS(type)                                                                                               \
-    {                                                                                                               \
+#define RDP_STRING(x)  RDP_STRING_(x)
+#define RDP_OPS(type) \
+    { \
         .name = RDP_STRING(RDP_SET_NAME), .lanes = RDP_LANES, .statistics = statistics_##type, .apply = apply_##type, \
-        .backward_reduce = backward_reduce_##type, .backward_apply = backward_apply_##type                          \
+        .backward_reduce = backward_reduce_##type, .backward_apply = backward_apply_##type \
     }
 
 const struct rdp_vector_set RDP_SET = {

@@ -40,8 +40,8 @@ static void RDP_NAME(apply)(const void *y_, const void *residual_, void *out_, s
 }
 
 static void RDP_NAME(backward_reduce)(const void *y_, const void *out_, void *dout_, const void *dout2_, size_t count,
-                                      const float *scale, const float *shift, const float *mean, float slope, float *sum,
-                                      float *product)
+                                      const float *scale, const float *shift, const float *mean, float slope,
+                                      float *sum, float *product)
 {
     const RDP_ELEMENT *y = y_, *out = out_, *dout2 = dout2_;
     RDP_ELEMENT *dout = dout_;

@@ -1,6 +1,7 @@
 /*
- * Memory. Everything large is allocated once, when a plan is made, aligned for vector loads and for page-sized transfers;
- * the training step allocates nothing. Small blocks use rdp_calloc so that running out is an error with words, not a crash.
+ * Memory. Everything large is allocated once, when a plan is made, aligned for vector loads and for page-sized
+ * transfers; the training step allocates nothing. Small blocks use rdp_calloc so that running out is an error with
+ * words, not a crash.
  */
 #ifndef RDP_BASE_MEMORY_H
 #define RDP_BASE_MEMORY_H
