@@ -120,7 +120,13 @@ train() {
     export OMPI_MCA_hwloc_base_binding_policy=none PRTE_MCA_hwloc_default_binding_policy=none
     # All ranks are on this machine: no TCP between them, about which Open MPI 5 complains where there is no network.
     export OMPI_MCA_btl=^tcp,openib
-    exec mpirun -np "$ranks" "$program" train --recipe "$source_dir/jobs/recipes/quick.ini" --data "$data_file" "$@"
+    local precision=()
+    if ! grep -q -s avx512 /proc/cpuinfo; then
+        echo "This CPU has no AVX-512, which the recipe's bf16 needs: training in fp32"
+        precision=(--precision fp32)
+    fi
+    exec mpirun -np "$ranks" "$program" train --recipe "$source_dir/jobs/recipes/quick.ini" --data "$data_file" \
+        "${precision[@]}" "$@"
 }
 
 install_packages
