@@ -73,7 +73,7 @@ start 2 "${small[@]}" --epochs 8
 await 30 has_rows run/steps.csv 24 || fault "no step 23 within 30 s"
 prlimit --pid "$(rank_process 0)" --fsize=30000:30000
 finish 60 3
-grep -q "warning: .*File too large.*training goes on" err || fault "the reason is not said"
+grep -q "warning: .*File too large.*earlier checkpoints are untouched" err || fault "the reason is not said"
 said 1 "error: .*the last checkpoint could not be written"
 grep -q "^Test accuracy: " out || fault "the run did not go on to its end"
 newest_is_whole run
@@ -88,7 +88,7 @@ if mount -t tmpfs -o size=512k tmpfs disk 2>/dev/null; then
     size=$(stat -c %s disk/filler)
     truncate -s $((size - 32768)) disk/filler
     run 3 2 "${small[@]}" --run-dir disk/run --epochs 2 --resume auto
-    grep -q "warning: .*No space left on device.*training goes on" err || fault "the reason is not said"
+    grep -q "warning: .*No space left on device.*earlier checkpoints are untouched" err || fault "the reason is not said"
     newest_is_whole disk/run
     rm disk/filler
     run 0 2 "${small[@]}" --run-dir disk/run --epochs 2 --resume auto

@@ -40,7 +40,7 @@ void rdp_md_free(struct rdp_md *md)
     md->set = false;
 }
 
-static const dnnl_dim_t no_dilation[2] = {0, 0};
+static const dnnl_dims_t no_dilation = {0, 0};
 
 dnnl_status_t rdp_conv_forward_pd(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, const struct rdp_conv_recipe *recipe,
                                   bool training)
