@@ -167,11 +167,15 @@ static uint8_t *make_tar(size_t *size, int twice)
     at += put_header(at, "cifar-10-batches-bin/readme.html", 700, '0') + 1024;
     for (int f = 6; f >= 0; f--) { /* the official archive's order is no rule */
         char name[64];
-        size_t length = f == 6 ? sizeof meta - 1 : fill(bytes, f);
+        size_t length = sizeof meta - 1;
+        if (f == 6)
+            memcpy(bytes, meta, length);
+        else
+            length = fill(bytes, f);
         snprintf(name, sizeof name, "cifar-10-batches-bin/%s", names[f]);
         for (int i = 0; i < (twice && f == 2 ? 2 : 1); i++) {
             at += put_header(at, name, length, f % 2 ? '0' : '\0');
-            memcpy(at, f == 6 ? (const uint8_t *)meta : bytes, length);
+            memcpy(at, bytes, length);
             at += (length + 511) / 512 * 512;
         }
     }
