@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # One rank stops, loops, dies or disagrees: the job ends by itself, soon, with one message and the right exit code. A rank that
 # is only slow, or was stopped for a moment, ends nothing.
+# labels: long
 set -u
 probe=$PROBE_DIR/watchdog-probe
 mpiexec=${MPIEXEC:-mpirun}
