@@ -49,16 +49,21 @@ def run(words, **arguments):
     return process.stdout
 
 
-def model_words(recipe):
-    """The peer's model options from a recipe of ours, so that both sides build the one network the recipe describes."""
+def settings(recipe):
+    """All keys of a recipe, whatever their section."""
     reader = configparser.ConfigParser(strict=False, interpolation=None, inline_comment_prefixes=("#", ";"))
     with open(recipe, encoding="utf-8") as file:
         reader.read_string("[file]\n" + file.read())
-    keys = {key: value for section in reader.sections() for key, value in reader.items(section)}
+    return {key: value.replace(" ", "") for section in reader.sections() for key, value in reader.items(section)}
+
+
+def model_words(recipe):
+    """The peer's model options from a recipe of ours, so that both sides build the one network the recipe describes."""
+    keys = settings(recipe)
     words = []
-    for key in ("block", "blocks", "stem-width", "widths", "activation", "leaky-slope", "label-smoothing"):
+    for key in ("block", "blocks", "stem-width", "widths", "activation", "leaky-slope", "shortcut", "label-smoothing"):
         if key in keys:
-            words += ["--" + key, keys[key].replace(" ", "")]
+            words += ["--" + key, keys[key]]
     return words
 
 

@@ -12,18 +12,18 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/status.h"
-#include "comm/comm.h"
+#include "comm/reducer.h"
 
 struct bucket {
     size_t begin, end; /* elements of the gradient array */
     struct rdp_request request;
-    char name[40]; /* for time-out messages */
+    char name[40]; /* for messages of the reducer and the watchdog */
 };
 
 struct rdp_buckets {
-    struct rdp_comm *comm;
-    float *gradients; /* the caller's */
-    size_t count;     /* elements */
+    struct rdp_reducer *reducer; /* the caller's, like the gradients */
+    float *gradients;
+    size_t count; /* elements */
     bool overlap;
     bool in_step;
     size_t watermark;
@@ -32,7 +32,7 @@ struct rdp_buckets {
     struct bucket buckets[];
 };
 
-int rdp_buckets_create(struct rdp_buckets **buckets, struct rdp_comm *comm, float *gradients, size_t count,
+int rdp_buckets_create(struct rdp_buckets **buckets, struct rdp_reducer *reducer, float *gradients, size_t count,
                        const size_t *boundaries, size_t boundary_count, size_t bucket_bytes, bool overlap)
 {
     void *memory;
@@ -54,7 +54,7 @@ int rdp_buckets_create(struct rdp_buckets **buckets, struct rdp_comm *comm, floa
     RDP_TRY(rdp_calloc(&memory, 1, sizeof(struct rdp_buckets) + boundary_count * sizeof(struct bucket),
                        "gradient buckets"));
     struct rdp_buckets *made = memory;
-    *made = (struct rdp_buckets){.comm = comm, .gradients = gradients, .count = count, .overlap = overlap};
+    *made = (struct rdp_buckets){.reducer = reducer, .gradients = gradients, .count = count, .overlap = overlap};
     for (size_t i = 0; i < boundary_count; i++) {
         size_t end = boundaries[i];
         if (end == begin || (end - begin < wanted && i + 1 < boundary_count))
@@ -96,12 +96,12 @@ void rdp_buckets_begin_step(struct rdp_buckets *buckets)
 /* Starts every bucket that lies below the watermark and has not been started. */
 static int start_ready(struct rdp_buckets *buckets)
 {
-    struct rdp_comm *comm = buckets->comm;
+    struct rdp_reducer *reducer = buckets->reducer;
 
     while (buckets->started < buckets->bucket_count && buckets->buckets[buckets->started].end <= buckets->watermark) {
         struct bucket *bucket = &buckets->buckets[buckets->started];
-        RDP_TRY(comm->ops->allreduce_begin(comm, buckets->gradients + bucket->begin, bucket->end - bucket->begin,
-                                           bucket->name, &bucket->request));
+        RDP_TRY(reducer->ops->begin(reducer, buckets->gradients + bucket->begin, bucket->end - bucket->begin,
+                                    bucket->name, &bucket->request));
         buckets->started++;
     }
     return RDP_OK;
@@ -130,12 +130,12 @@ int rdp_buckets_ready(struct rdp_buckets *buckets, size_t watermark)
 
 int rdp_buckets_progress(struct rdp_buckets *buckets)
 {
-    struct rdp_comm *comm = buckets->comm;
+    struct rdp_reducer *reducer = buckets->reducer;
 
     RDP_TRY(require_step(buckets, "progress"));
     while (buckets->finished < buckets->started) {
         int done = 0;
-        RDP_TRY(comm->ops->test(comm, &buckets->buckets[buckets->finished].request, &done));
+        RDP_TRY(reducer->ops->test(reducer, &buckets->buckets[buckets->finished].request, &done));
         if (!done)
             break;
         buckets->finished++;
@@ -145,7 +145,7 @@ int rdp_buckets_progress(struct rdp_buckets *buckets)
 
 int rdp_buckets_finish(struct rdp_buckets *buckets, double *exposed_seconds)
 {
-    struct rdp_comm *comm = buckets->comm;
+    struct rdp_reducer *reducer = buckets->reducer;
     double started_at = rdp_now();
 
     RDP_TRY(require_step(buckets, "finish"));
@@ -153,7 +153,7 @@ int rdp_buckets_finish(struct rdp_buckets *buckets, double *exposed_seconds)
     RDP_TRY(start_ready(buckets));
     for (; buckets->finished < buckets->bucket_count; buckets->finished++) {
         struct bucket *bucket = &buckets->buckets[buckets->finished];
-        RDP_TRY(comm->ops->wait(comm, &bucket->request, bucket->name));
+        RDP_TRY(reducer->ops->wait(reducer, &bucket->request, bucket->name));
     }
     buckets->in_step = false;
     *exposed_seconds += rdp_now() - started_at;

@@ -1,10 +1,10 @@
 /*
- * The collective contract: everything that crosses ranks goes through one `struct rdp_comm`.
+ * The control plane: what ranks tell each other between and around training steps, in host memory, blocking. The sums
+ * inside a step go through reducer.h.
  *
- * A transport is a const table of functions (comm_self.c: one rank; comm_mpi.c: MPI on host memory; NCCL later). All
- * calls are collective and made by the main thread in the same order on every rank. Waiting never hangs: every wait
- * polls, ticks the watchdog (watchdog.h) and ends the process with a message when a peer stays away for longer than the
- * time-out.
+ * A transport is a const table of functions (comm_self.c: one rank; comm_mpi.c: MPI). All calls are collective and made
+ * by the main thread in the same order on every rank. Waiting never hangs: every wait polls, ticks the watchdog
+ * (watchdog.h) and ends the process with a message when a peer stays away for longer than the time-out.
  */
 #ifndef RDP_COMM_COMM_H
 #define RDP_COMM_COMM_H
@@ -17,21 +17,9 @@ struct rdp_comm;
 
 enum rdp_reduce { RDP_SUM, RDP_MIN, RDP_MAX };
 
-/* One pending all-reduce; a slot the caller owns and passes again to test/wait. */
-struct rdp_request {
-    void *opaque[4];
-};
-
 struct rdp_comm_ops {
-    const char *name; /* "self", "mpi": as --comm says it */
-    /* Starts summing data[0..count) f32 over all ranks, in place; every rank gets the same bits. The buffer may not be
-     * touched until the request is done. `what` (static or long-lived text) names it in time-out messages. */
-    int (*allreduce_begin)(struct rdp_comm *comm, float *data, size_t count, const char *what,
-                           struct rdp_request *request);
-    /* Gives the transport a chance to move data; never blocks. *done becomes 1 once the request is finished. */
-    int (*test)(struct rdp_comm *comm, struct rdp_request *request, int *done);
-    int (*wait)(struct rdp_comm *comm, struct rdp_request *request, const char *what);
-    /* Blocking, in place. */
+    const char *name; /* "self", "mpi" */
+    /* In place; every rank gets the same bits. `what` names the call in time-out messages. */
     int (*allreduce_f32)(struct rdp_comm *comm, float *data, size_t count, enum rdp_reduce reduce, const char *what);
     int (*allreduce_f64)(struct rdp_comm *comm, double *data, size_t count, enum rdp_reduce reduce, const char *what);
     int (*allreduce_i64)(struct rdp_comm *comm, int64_t *data, size_t count, enum rdp_reduce reduce, const char *what);

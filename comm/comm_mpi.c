@@ -1,34 +1,33 @@
 /*
- * The MPI transport: host memory, any number of ranks, MPI_THREAD_FUNNELED. It owns two duplicates of MPI_COMM_WORLD,
- * one for collectives and exchanges, one for the pending sums of mpi_reduce.c, both with MPI_ERRORS_RETURN.
+ * The MPI transport: host memory, any number of ranks, MPI_THREAD_FUNNELED. It owns a duplicate of MPI_COMM_WORLD with
+ * MPI_ERRORS_RETURN.
  *
  * No call of MPI that can block is made: each is started in its non-blocking form and polled, because a rank that
- * blocks inside MPI can neither say whom it waits for nor be ended with a message. Every poll also moves the pending
- * sums on.
+ * blocks inside MPI can neither say whom it waits for nor be ended with a message.
+ *
+ * A poll does not move the pending sums of a reducer (reducer_mpi.c) on, and need not: all ranks make their calls in
+ * the same order, so whoever is in a call of this file gets there without those sums, and whoever has finished a sum
+ * owes its peers nothing but messages that MPI already has. The one call that comes while sums are pending, batch-norm's
+ * sum in the backward pass, is the reducer's own.
  */
 #include <limits.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/memory.h"
 #include "base/status.h"
 #include "comm/comm.h"
 #include "comm/mpi_check.h"
-#include "comm/mpi_reduce.h"
+#include "comm/poll.h"
 #include "comm/transports.h"
 #include "comm/watchdog.h"
 
 enum {
-    POLLS_BEFORE_YIELD = 64,   /* spin so long for a peer that is just about to answer */
-    BROADCAST_CHUNK = 1 << 30, /* bytes: MPI counts are int */
-    PATIENT_PAUSE_NS = 1000 * 1000
+    BROADCAST_CHUNK = 1 << 30 /* bytes: MPI counts are int */
 };
 
 struct mpi_state {
-    MPI_Comm collectives, sums;
-    struct rdp_mpi_reducer *reducer;
+    MPI_Comm collectives;
     MPI_Request *requests; /* [2 * size], for exchange() */
 };
 
@@ -42,20 +41,8 @@ int rdp_mpi_failed(int error, const char *call, const char *file, int line)
                     line, words);
 }
 
-/* After a poll that found nothing: lets a rank on the same core run, or sleeps if the wait is for rank 0's own work. */
-static void pause_between_polls(int *polls, int patient)
+static int complete(int count, MPI_Request *requests, int patient, const char *what)
 {
-    if (patient) {
-        struct timespec pause = {0, PATIENT_PAUSE_NS};
-        nanosleep(&pause, NULL);
-    } else if (++*polls > POLLS_BEFORE_YIELD) {
-        sched_yield();
-    }
-}
-
-static int complete(struct rdp_comm *comm, int count, MPI_Request *requests, int patient, const char *what)
-{
-    struct mpi_state *state = comm->state;
     int done = 0, polls = 0;
 
     RDP_MPI(MPI_Testall(count, requests, &done, MPI_STATUSES_IGNORE));
@@ -63,10 +50,8 @@ static int complete(struct rdp_comm *comm, int count, MPI_Request *requests, int
         return RDP_OK;
     rdp_watchdog_wait_begin(what, patient);
     while (!done) {
-        RDP_TRY(rdp_mpi_reducer_advance(state->reducer));
+        rdp_poll_pause(&polls, patient);
         RDP_MPI(MPI_Testall(count, requests, &done, MPI_STATUSES_IGNORE));
-        if (!done)
-            pause_between_polls(&polls, patient);
     }
     rdp_watchdog_wait_end();
     return RDP_OK;
@@ -80,39 +65,6 @@ static int require_int(size_t value, const char *unit, const char *what)
                     unit, INT_MAX);
 }
 
-static int allreduce_begin(struct rdp_comm *comm, float *data, size_t count, const char *what,
-                           struct rdp_request *request)
-{
-    struct mpi_state *state = comm->state;
-    (void)what; /* wait() is told again, and only a wait can time out */
-    return rdp_mpi_reducer_begin(state->reducer, data, count, request);
-}
-
-static int test(struct rdp_comm *comm, struct rdp_request *request, int *done)
-{
-    struct mpi_state *state = comm->state;
-
-    RDP_TRY(rdp_mpi_reducer_advance(state->reducer));
-    *done = rdp_mpi_reducer_collect(state->reducer, request);
-    return RDP_OK;
-}
-
-static int wait_for(struct rdp_comm *comm, struct rdp_request *request, const char *what)
-{
-    int done = 0, polls = 0;
-
-    RDP_TRY(test(comm, request, &done));
-    if (done)
-        return RDP_OK;
-    rdp_watchdog_wait_begin(what, 0);
-    while (!done) {
-        pause_between_polls(&polls, 0);
-        RDP_TRY(test(comm, request, &done));
-    }
-    rdp_watchdog_wait_end();
-    return RDP_OK;
-}
-
 /* MPI promises the same result on every rank only as advice; the libraries in use add in one place or pairwise
  * symmetrically, and tests/test-comm.c checks it. */
 static int allreduce(struct rdp_comm *comm, void *data, size_t count, MPI_Datatype type, enum rdp_reduce reduce,
@@ -124,7 +76,7 @@ static int allreduce(struct rdp_comm *comm, void *data, size_t count, MPI_Dataty
 
     RDP_TRY(require_int(count, "numbers", what));
     RDP_MPI(MPI_Iallreduce(MPI_IN_PLACE, data, (int)count, type, operation, state->collectives, &request));
-    return complete(comm, 1, &request, 0, what);
+    return complete(1, &request, 0, what);
 }
 
 static int allreduce_f32(struct rdp_comm *comm, float *data, size_t count, enum rdp_reduce reduce, const char *what)
@@ -150,7 +102,7 @@ static int broadcast(struct rdp_comm *comm, void *data, size_t bytes, int root, 
         size_t chunk = bytes - begin < BROADCAST_CHUNK ? bytes - begin : BROADCAST_CHUNK;
         MPI_Request request;
         RDP_MPI(MPI_Ibcast((char *)data + begin, (int)chunk, MPI_BYTE, root, state->collectives, &request));
-        RDP_TRY(complete(comm, 1, &request, 0, what));
+        RDP_TRY(complete(1, &request, 0, what));
     }
     return RDP_OK;
 }
@@ -162,7 +114,7 @@ static int gather(struct rdp_comm *comm, const void *mine, size_t bytes, void *a
 
     RDP_TRY(require_int(bytes, "bytes", what));
     RDP_MPI(MPI_Igather(mine, (int)bytes, MPI_BYTE, all, (int)bytes, MPI_BYTE, root, state->collectives, &request));
-    return complete(comm, 1, &request, 0, what);
+    return complete(1, &request, 0, what);
 }
 
 /* Point to point rather than MPI_Ialltoallv: offsets and counts need no conversion, and a rank's own part is a
@@ -192,7 +144,7 @@ static int exchange(struct rdp_comm *comm, const void *send, const size_t *send_
                         rank, send_counts[rank], receive_counts[rank]);
     if (send_counts[rank] > 0)
         memcpy((char *)receive + receive_offsets[rank], (const char *)send + send_offsets[rank], send_counts[rank]);
-    return complete(comm, count, state->requests, 0, what);
+    return complete(count, state->requests, 0, what);
 }
 
 static int barrier(struct rdp_comm *comm, int patient, const char *what)
@@ -201,16 +153,13 @@ static int barrier(struct rdp_comm *comm, int patient, const char *what)
     MPI_Request request;
 
     RDP_MPI(MPI_Ibarrier(state->collectives, &request));
-    return complete(comm, 1, &request, patient, what);
+    return complete(1, &request, patient, what);
 }
 
 static void destroy(struct rdp_comm *comm)
 {
     struct mpi_state *state = comm->state;
 
-    rdp_mpi_reducer_destroy(state->reducer);
-    if (state->sums != MPI_COMM_NULL)
-        MPI_Comm_free(&state->sums);
     if (state->collectives != MPI_COMM_NULL)
         MPI_Comm_free(&state->collectives);
     free(state->requests);
@@ -219,9 +168,6 @@ static void destroy(struct rdp_comm *comm)
 
 static const struct rdp_comm_ops mpi_ops = {
     .name = "mpi",
-    .allreduce_begin = allreduce_begin,
-    .test = test,
-    .wait = wait_for,
     .allreduce_f32 = allreduce_f32,
     .allreduce_f64 = allreduce_f64,
     .allreduce_i64 = allreduce_i64,
@@ -237,14 +183,12 @@ static int open_state(struct rdp_comm *comm, struct mpi_state *state)
     void *memory;
 
     RDP_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &state->collectives));
-    RDP_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &state->sums));
     RDP_MPI(MPI_Comm_set_errhandler(state->collectives, MPI_ERRORS_RETURN));
-    RDP_MPI(MPI_Comm_set_errhandler(state->sums, MPI_ERRORS_RETURN));
     RDP_MPI(MPI_Comm_rank(state->collectives, &comm->rank));
     RDP_MPI(MPI_Comm_size(state->collectives, &comm->size));
     RDP_TRY(rdp_calloc(&memory, 2 * (size_t)comm->size, sizeof *state->requests, "the exchange's requests"));
     state->requests = memory;
-    return rdp_mpi_reducer_create(&state->reducer, state->sums);
+    return RDP_OK;
 }
 
 int rdp_comm_mpi_open(struct rdp_comm *comm)
@@ -253,7 +197,7 @@ int rdp_comm_mpi_open(struct rdp_comm *comm)
 
     RDP_TRY(rdp_calloc(&memory, 1, sizeof(struct mpi_state), "the communicator"));
     struct mpi_state *state = memory;
-    state->collectives = state->sums = MPI_COMM_NULL;
+    state->collectives = MPI_COMM_NULL;
     comm->ops = &mpi_ops;
     comm->state = state;
     int status = open_state(comm, state);

@@ -1,4 +1,4 @@
-/* The transport of a lone rank: a sum over one rank is the number itself. Requests are finished as they begin. */
+/* The transport of a lone rank: a sum over one rank is the number itself. */
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -6,27 +6,6 @@
 #include "base/status.h"
 #include "comm/comm.h"
 #include "comm/transports.h"
-
-static int allreduce_begin(struct rdp_comm *comm, float *data, size_t count, const char *what,
-                           struct rdp_request *request)
-{
-    (void)comm, (void)data, (void)count, (void)what;
-    memset(request, 0, sizeof *request);
-    return RDP_OK;
-}
-
-static int test(struct rdp_comm *comm, struct rdp_request *request, int *done)
-{
-    (void)comm, (void)request;
-    *done = 1;
-    return RDP_OK;
-}
-
-static int wait_for(struct rdp_comm *comm, struct rdp_request *request, const char *what)
-{
-    (void)comm, (void)request, (void)what;
-    return RDP_OK;
-}
 
 static int allreduce_f32(struct rdp_comm *comm, float *data, size_t count, enum rdp_reduce reduce, const char *what)
 {
@@ -85,9 +64,6 @@ static void destroy(struct rdp_comm *comm)
 
 static const struct rdp_comm_ops self_ops = {
     .name = "self",
-    .allreduce_begin = allreduce_begin,
-    .test = test,
-    .wait = wait_for,
     .allreduce_f32 = allreduce_f32,
     .allreduce_f64 = allreduce_f64,
     .allreduce_i64 = allreduce_i64,

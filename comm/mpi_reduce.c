@@ -25,8 +25,8 @@
 
 #include "base/memory.h"
 #include "base/status.h"
-#include "comm/comm.h"
 #include "comm/mpi_check.h"
+#include "comm/reducer.h"
 
 enum {
     BLOCK = 2048,            /* floats summed at a time: they stay in the first-level cache */

@@ -1,6 +1,6 @@
 /*
- * Sums of float arrays over ranks that advance while the caller computes; the engine behind the MPI transport's
- * allreduce_begin. See mpi_reduce.c for the scheme and for why MPI_Iallreduce is not used.
+ * Sums of float arrays over ranks that advance while the caller computes; the engine behind reducer_mpi.c. See
+ * mpi_reduce.c for the scheme and for why MPI_Iallreduce is not used.
  */
 #ifndef RDP_COMM_MPI_REDUCE_H
 #define RDP_COMM_MPI_REDUCE_H
@@ -12,8 +12,8 @@
 struct rdp_request;
 struct rdp_mpi_reducer;
 
-/* Owned by the caller. `communicator` must carry nothing but this reducer's point-to-point messages; it is not
- * freed here. */
+/* Owned by the caller. `communicator` must carry no other point-to-point messages (collectives are apart from
+ * them); it is not freed here. */
 int rdp_mpi_reducer_create(struct rdp_mpi_reducer **reducer, MPI_Comm communicator);
 /* Must have nothing pending, but for the way out after an error: what is pending then is left to MPI. NULL-safe. */
 void rdp_mpi_reducer_destroy(struct rdp_mpi_reducer *reducer);

@@ -162,6 +162,11 @@ static void describe(struct entry *entry, char *text, size_t size)
         snprintf(text, size, "%s", phase);
 }
 
+void rdp_watchdog_describe(char *text, size_t size)
+{
+    describe(own, text, size);
+}
+
 /* Why a process does not run, as far as the kernel tells. */
 static const char *cause_of_silence(int pid)
 {

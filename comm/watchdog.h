@@ -7,6 +7,7 @@
 #ifndef RDP_COMM_WATCHDOG_H
 #define RDP_COMM_WATCHDOG_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 struct rdp_launch;
@@ -19,7 +20,9 @@ void rdp_watchdog_stop(void);
 void rdp_watchdog_tick(void);
 /* What the main thread is in ("forward", "backward", "evaluation", ...; static text) and at which training step. */
 void rdp_watchdog_phase(const char *phase, int64_t step);
-/* Brackets a wait for other ranks; `what` is static text. `patient`: see rdp_comm_ops.barrier. Used by comm/ only. */
+/* What the main thread is in, as messages say it: "backward of step 117". */
+void rdp_watchdog_describe(char *text, size_t size);
+/* Brackets a wait for other ranks; `what` is copied (47 characters of it). `patient`: see rdp_comm_ops.barrier. Used by comm/ only. */
 void rdp_watchdog_wait_begin(const char *what, int patient);
 void rdp_watchdog_wait_end(void);
 

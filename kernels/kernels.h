@@ -8,7 +8,9 @@
  * weights lie there in the device's own form ("stored"), which pack/unpack translate from and to PyTorch's OIHW.
  *
  * Pointers to data are device memory (alloc) unless they are called host. Calls are made by one thread, in order; the
- * device may run them asynchronously but for those marked "blocking". All functions return a status (status.h).
+ * device may run them asynchronously, in that order, but for those marked "blocking". What an operation reads that
+ * changes from step to step lies in device memory (rdp_step_values, indices, labels), so that a device can record a
+ * step once and replay it. All functions return a status (status.h).
  */
 #ifndef RDP_KERNELS_KERNELS_H
 #define RDP_KERNELS_KERNELS_H
@@ -19,20 +21,29 @@
 
 struct rdp_device;
 
+enum {
+    RDP_STAMPS = 1024,
+    RDP_DECAY_BLOCK = 16 /* f32 elements of the flat arrays, whose rows begin at multiples of it */
+};
 enum rdp_kernel_activation { RDP_ACT_NONE, RDP_ACT_RELU, RDP_ACT_LEAKY_RELU };
 enum rdp_kernel_crop { RDP_PAD_NONE, RDP_PAD_ZERO, RDP_PAD_REFLECT };
 enum rdp_kernel_algorithm { RDP_ALGORITHM_AUTO, RDP_ALGORITHM_DIRECT, RDP_ALGORITHM_WINOGRAD };
+/* TF32: f32 activations, convolutions in tf32 (CUDA only). BF16: activations and convolution arithmetic in bf16, sums
+ * and parameters in f32. */
+enum rdp_kernel_precision { RDP_KERNEL_F32, RDP_KERNEL_TF32, RDP_KERNEL_BF16 };
 
 struct rdp_device_config {
-    int threads; /* CPU: size of the OpenMP team */
-    bool bf16;   /* activations and convolution arithmetic in bf16, sums and parameters in f32 */
-    enum rdp_kernel_algorithm algorithm; /* convolution algorithm; AUTO lets the device choose by shape */
+    enum rdp_kernel_precision precision;
+    int threads;                         /* CPU: size of the OpenMP team */
+    enum rdp_kernel_algorithm algorithm; /* CPU: of convolutions; AUTO lets the device choose by shape */
+    int index;                           /* CUDA: which of the visible devices */
+    const char *plan_cache;              /* CUDA: file of timed convolution plans, "" for none; the caller's text */
 };
 
 struct rdp_device {
     const struct rdp_device_ops *ops;
     struct rdp_device_config config;
-    char description[256]; /* "CPU, 2 threads, oneDNN 2.6.3, avx512_core_bf16" */
+    char description[256]; /* "CPU, 2 threads, oneDNN 2.6.3, avx512 loops" */
     void *state;           /* the device's own */
 };
 
@@ -68,11 +79,16 @@ struct rdp_bn_desc {
     enum rdp_kernel_activation activation;
     float slope; /* LeakyReLU's */
     bool residual;
+    bool synchronised; /* sums will be all-reduced between statistics_sum and finalize, and likewise backward */
     bool training;
 };
 struct rdp_bn {
     struct rdp_bn_desc desc;
-    double *sums; /* 2 x channels f64, filled by statistics_sum and backward_sum, all-reduced in place for sync-BN */
+    /* f32 [channels] in the network's flat arrays: set by it before the first call, constant from then on. dgamma and
+     * dbeta only with training. */
+    const float *gamma, *beta;
+    float *running_mean, *running_var, *dgamma, *dbeta;
+    double *sums; /* device f64 [2 x channels], the device's: see statistics_sum and backward_sum */
     size_t sums_count;
     void *state;
 };
@@ -84,14 +100,21 @@ struct rdp_augment {
     int padding;
     bool flip;
     uint64_t seed;
-    uint32_t epoch;
     bool enabled; /* false: normalisation alone (evaluation) */
 };
 
 struct rdp_sgd {
-    float lr, momentum, weight_decay;
+    float momentum, weight_decay;
     bool nesterov;
 };
+
+/* What changes from step to step; lies in device memory. */
+struct rdp_step_values {
+    float lr;
+    uint32_t epoch; /* from 0; keys the augmentation */
+};
+
+struct rdp_recording; /* a recorded sequence of calls; the device's, recording_destroy */
 
 struct rdp_device_ops {
     const char *name; /* "cpu", "cuda" */
@@ -105,6 +128,30 @@ struct rdp_device_ops {
     int (*download)(struct rdp_device *device, void *host_to, const void *from, size_t bytes);
     int (*zero)(struct rdp_device *device, void *pointer, size_t bytes);
     int (*synchronize)(struct rdp_device *device);
+    /* Upload in order with the other calls, not blocking: host_from may be reused at once. */
+    int (*feed)(struct rdp_device *device, void *to, const void *host_from, size_t bytes);
+    int (*copy)(struct rdp_device *device, void *to, const void *from, size_t bytes); /* device to device */
+    /* Whether everything that was started is done; never blocks. Also tells of errors of what ran. */
+    int (*idle)(struct rdp_device *device, bool *idle);
+    void *(*stream)(struct rdp_device *device); /* cudaStream_t for comm's transports; NULL: the host computes */
+
+    /* Time stamps in order with the other calls: stamp i (0 .. RDP_STAMPS - 1), and seconds from one to a later one
+     * (blocking). */
+    int (*stamp)(struct rdp_device *device, int i);
+    int (*stamp_seconds)(struct rdp_device *device, int from, int to, double *seconds);
+
+    /* Recording (optional: all four NULL): the calls between begin and end are recorded instead of run; replay runs
+     * them again on the same memory. Only operations, zero, copy and a reducer that can be recorded may be called in
+     * between, each once before (warm). A failed recording leaves the device usable (record_end with NULL drops it). */
+    int (*record_begin)(struct rdp_device *device);
+    int (*record_end)(struct rdp_device *device, struct rdp_recording **recording);
+    int (*replay)(struct rdp_device *device, struct rdp_recording *recording);
+    void (*recording_destroy)(struct rdp_device *device, struct rdp_recording *recording); /* NULL-safe */
+
+    /* For profilers (optional: NULL): named ranges that nest, and the window in which the profiler collects. */
+    void (*range_push)(struct rdp_device *device, const char *name);
+    void (*range_pop)(struct rdp_device *device);
+    int (*profile)(struct rdp_device *device, bool on);
 
     /* Bytes of one image's activations of this shape; `is_image`: as the augment operation writes it. */
     size_t (*image_bytes)(struct rdp_device *device, struct rdp_shape shape, bool is_image);
@@ -112,17 +159,24 @@ struct rdp_device_ops {
     int (*chunk)(struct rdp_device *device, const struct rdp_conv_desc *desc);
 
     /* range: rows[i] of the shard `images` u8 (.,32,32,3), cropped, flipped, normalised, into image i of `out`;
-     * rows and samples are host i64 [batch]; samples[i] is the index in the data set, the key of the randomness. */
-    int (*augment)(struct rdp_device *device, const struct rdp_augment *augment, const uint8_t *images,
-                   const int64_t *rows, const int64_t *samples, void *out, int first, int count);
+     * rows and samples are i64 [batch]; samples[i] is the index in the data set, the key of the randomness. */
+    int (*augment)(struct rdp_device *device, const struct rdp_augment *augment, const struct rdp_step_values *values,
+                   const uint8_t *images, const int64_t *rows, const int64_t *samples, void *out, int first, int count);
 
     int (*conv_create)(struct rdp_device *device, struct rdp_conv **conv, const struct rdp_conv_desc *desc);
     void (*conv_destroy)(struct rdp_device *device, struct rdp_conv *conv);
     /* blocking: host OIHW f32 <-> stored form in the flat arrays. */
     int (*conv_pack)(struct rdp_device *device, struct rdp_conv *conv, const float *host_oihw, float *stored);
     int (*conv_unpack)(struct rdp_device *device, struct rdp_conv *conv, const float *stored, float *host_oihw);
-    /* The stored weights changed: makes the copies that forward (and backward, when training) read. */
-    int (*conv_weights)(struct rdp_device *device, struct rdp_conv *conv, const float *stored, bool backward);
+    /*
+     * The stored weights were written: makes the forms that forward (and backward, when training) read. On a device
+     * with copy_size > 0 that form is an array like `stored`, with elements of copy_size bytes, at `copy`; the sgd
+     * operation writes it along, so that conv_weights is only called after other changes. `stored` and `copy` stay
+     * where they are from call to call.
+     */
+    size_t (*copy_size)(struct rdp_device *device);
+    int (*conv_weights)(struct rdp_device *device, struct rdp_conv *conv, const float *stored, void *copy,
+                        bool backward);
     int (*conv_forward)(struct rdp_device *device, struct rdp_conv *conv, const void *x, void *y, int first,
                         int count); /* range */
     int (*conv_backward_data)(struct rdp_device *device, struct rdp_conv *conv, const void *dy, void *dx, int first,
@@ -134,28 +188,26 @@ struct rdp_device_ops {
     int (*bn_create)(struct rdp_device *device, struct rdp_bn **bn, const struct rdp_bn_desc *desc);
     void (*bn_destroy)(struct rdp_device *device, struct rdp_bn *bn);
     /* range: partial sums of y, shifted by running_mean for accuracy (so the variance does not cancel). */
-    int (*bn_statistics)(struct rdp_device *device, struct rdp_bn *bn, const void *y, const float *running_mean,
-                         int first, int count);
-    /* bn->sums = sums over the batch of (y - running_mean) and its square. */
+    int (*bn_statistics)(struct rdp_device *device, struct rdp_bn *bn, const void *y, int first, int count);
+    /* bn->sums = sums over the batch of (y - running_mean) and its square. May be left out unless desc.synchronised. */
     int (*bn_statistics_sum)(struct rdp_device *device, struct rdp_bn *bn);
     /* From bn->sums over `elements` values per channel (all ranks' with sync-BN): batch mean and variance, the scale
-     * and shift that apply uses; updates running_mean and running_var f32 [channels]. */
-    int (*bn_finalize)(struct rdp_device *device, struct rdp_bn *bn, double elements, const float *gamma,
-                       const float *beta, float *running_mean, float *running_var);
+     * and shift that apply uses; updates running_mean and running_var. */
+    int (*bn_finalize)(struct rdp_device *device, struct rdp_bn *bn, double elements);
     /* Evaluation: scale and shift from the running statistics instead. */
-    int (*bn_use_running)(struct rdp_device *device, struct rdp_bn *bn, const float *gamma, const float *beta,
-                          const float *running_mean, const float *running_var);
+    int (*bn_use_running)(struct rdp_device *device, struct rdp_bn *bn);
     int (*bn_apply)(struct rdp_device *device, struct rdp_bn *bn, const void *y, const void *residual, void *out,
                     int first, int count); /* range */
     /* range: dout += dout2 (NULL: nothing), then dout *= act'(...) in place, so that dout becomes dz, the gradient
      * before the activation (which is also the residual's gradient); partial sums of dz and dz * (y - mean). `out` is
-     * read only with a residual: without one the sign is recomputed from y. */
+     * read only with a residual: without one the sign is recomputed from y. Without a residual and without dout2 a
+     * device may leave dout as it is: only backward_apply reads it then. */
     int (*bn_backward_reduce)(struct rdp_device *device, struct rdp_bn *bn, const void *y, const void *out, void *dout,
                               const void *dout2, int first, int count);
-    /* bn->sums = the batch's sums; dgamma, dbeta f32 [channels] are this rank's (overwritten). */
-    int (*bn_backward_sum)(struct rdp_device *device, struct rdp_bn *bn, float *dgamma, float *dbeta);
+    /* bn->sums = the batch's sums; dgamma, dbeta become this rank's. */
+    int (*bn_backward_sum)(struct rdp_device *device, struct rdp_bn *bn);
     /* From bn->sums over `elements` (all ranks' with sync-BN): the coefficients that backward_apply uses. */
-    int (*bn_backward_finalize)(struct rdp_device *device, struct rdp_bn *bn, double elements, const float *gamma);
+    int (*bn_backward_finalize)(struct rdp_device *device, struct rdp_bn *bn, double elements);
     /* range: dy = gradient of y. dy may be dz. */
     int (*bn_backward_apply)(struct rdp_device *device, struct rdp_bn *bn, const void *y, const void *dz, void *dy,
                              int first, int count);
@@ -180,20 +232,50 @@ struct rdp_device_ops {
                        const float *weight, const float *dlogits, float *dweight, float *dbias, float *dfeatures);
     /* Softmax cross-entropy with label smoothing (torch.nn.functional.cross_entropy), of the first `valid` of `batch`
      * rows: adds the sum of losses and the number of correct ones to totals f32 [2]; dlogits = scale * d(sum of
-     * losses)/d(logits) (NULL: none), zero in rows >= valid; labels are host u8 [batch]. */
+     * losses)/d(logits) (NULL: none), zero in rows >= valid; labels are u8 [batch]. */
     int (*loss)(struct rdp_device *device, int batch, int valid, int classes, const float *logits,
                 const uint8_t *labels, float smoothing, float scale, float *dlogits, float *totals);
 
     /* Flat arrays of `count` f32. */
     int (*add)(struct rdp_device *device, float *to, const float *from, size_t count);
-    /* One pass over a range that shares its weight decay: kernels/common/sgd.h. */
-    int (*sgd)(struct rdp_device *device, const struct rdp_sgd *sgd, float *parameters, const float *gradients,
-               float *momentum, size_t count);
+    /* One pass over the flat arrays: kernels/common/sgd.h. decays u8 [count / RDP_DECAY_BLOCK]: whether weight decay
+     * applies to that block; copies: see conv_weights, NULL where copy_size is 0. */
+    int (*sgd)(struct rdp_device *device, const struct rdp_sgd *sgd, const struct rdp_step_values *values,
+               const uint8_t *decays, float *parameters, void *copies, const float *gradients, float *momentum,
+               size_t count);
 };
 
-/* Opens the CPU device (kernels/cpu/). RDP_EUSAGE if bf16 is asked for and the CPU or oneDNN cannot. Owned by the
- * caller. */
+/* Opens the CPU device (kernels/cpu/). RDP_EUSAGE if the CPU or oneDNN cannot do the precision. Owned by the caller. */
 int rdp_cpu_device_open(struct rdp_device **device, const struct rdp_device_config *config);
 void rdp_device_close(struct rdp_device *device); /* NULL-safe */
+
+/* Ranges for profilers, where the device has them. */
+static inline void rdp_device_range_push(struct rdp_device *device, const char *name)
+{
+    if (device->ops->range_push != NULL)
+        device->ops->range_push(device, name);
+}
+static inline void rdp_device_range_pop(struct rdp_device *device)
+{
+    if (device->ops->range_pop != NULL)
+        device->ops->range_pop(device);
+}
+
+/* What names a CUDA device on its host. */
+struct rdp_cuda_identity {
+    char name[128];   /* "NVIDIA H200" */
+    char pci_bus[32]; /* "0000:1b:00.0" */
+    int major, minor; /* compute capability */
+    size_t memory;    /* bytes */
+};
+/* Visible CUDA devices that this build has code for. 0: `why` says why there is none, in a sentence for users (no
+ * driver, too old a driver, no device, build without CUDA). Never fails. */
+int rdp_cuda_device_count(char *why, size_t why_size);
+int rdp_cuda_device_identify(int index, struct rdp_cuda_identity *identity);
+/* "CUDA runtime 13.0, driver 13.0, cuDNN 9.19.0", or "not in this build". */
+const char *rdp_cuda_versions(void);
+/* Opens CUDA device config->index (kernels/cuda/). RDP_EUSAGE in a build without CUDA or without a device, RDP_EDEVICE
+ * for what CUDA or cuDNN report. Owned by the caller. */
+int rdp_cuda_device_open(struct rdp_device **device, const struct rdp_device_config *config);
 
 #endif

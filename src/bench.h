@@ -1,8 +1,9 @@
 /*
- * What `bench` measures, on random images: the trainer's own step; the same step with the overlap of communication
- * switched the other way (several ranks); and the convolutions of a step alone, the roof that the step is held against.
- * Repeats of all of them alternate, so that a slow minute of the machine counts everywhere. bench_measure.c fills this,
- * bench_report.c prints it; cmd_bench.c calls both.
+ * What `bench` measures, on random images: the trainer's own step; with several ranks the same step with the overlap of
+ * communication switched the other way, and without the all-reduce; and the convolutions of a step alone, the roof that
+ * the step is held against. Repeats of all of them alternate, so that a slow minute of the machine counts everywhere.
+ * Where a step's time goes is measured after that, by the device's clock, since looking slows it down. bench_measure.c
+ * fills this, bench_report.c prints it; cmd_bench.c calls both.
  */
 #ifndef RDP_BENCH_H
 #define RDP_BENCH_H
@@ -17,20 +18,22 @@
 
 enum rdp_bench_kind {
     RDP_BENCH_STEP,
-    RDP_BENCH_OTHER_OVERLAP,   /* the step with --overlap the other way */
-    RDP_BENCH_CONV_CHUNKED,    /* convolutions alone, in the step's network */
-    RDP_BENCH_CONV_WHOLE,      /* ... over whole batches: no cache blocking */
-    RDP_BENCH_CONV_DIRECT,     /* ... over whole batches, with the direct algorithm, the library's default */
+    RDP_BENCH_OTHER_OVERLAP, /* the step with --overlap the other way */
+    RDP_BENCH_LOCAL,         /* the step without its all-reduce: what communication would cost if it were free */
+    RDP_BENCH_CONV_CHUNKED,  /* convolutions alone, in the step's network */
+    RDP_BENCH_CONV_WHOLE,    /* ... over whole batches: no cache blocking */
+    RDP_BENCH_CONV_DIRECT,   /* ... over whole batches, with the direct algorithm, the library's default */
     RDP_BENCH_KINDS
 };
 
 /* One thing that is measured: `repeats` rates, of all ranks together. */
 struct rdp_bench_series {
     bool measured;
-    double *rates;                 /* images/s; owned */
+    double *rates; /* images/s; owned */
     double median, least, greatest;
-    struct rdp_device *device;     /* owned; NULL: the session's */
-    struct rdp_network *network;   /* owned; NULL: the step's */
+    struct rdp_step *step;       /* owned; NULL: no series of steps */
+    struct rdp_device *device;   /* owned; NULL: the session's */
+    struct rdp_network *network; /* owned; NULL: the step's */
 };
 
 enum { RDP_BENCH_OPERATIONS_MAX = RDP_OPERATION_KINDS_MAX + 3 };
@@ -40,21 +43,21 @@ struct rdp_bench {
     struct rdp_session *session;       /* the caller's */
     struct rdp_model *model;
     struct rdp_network *network;
-    struct rdp_options other_options;  /* as options, but for the overlap */
-    struct rdp_step *step, *other_step;
-    int local_batch;                   /* images of a micro-batch on this rank */
+    struct rdp_options other_options; /* as options, but for the overlap */
+    struct rdp_comm *lone_comm;       /* of this rank alone, with its reducer: for RDP_BENCH_LOCAL */
+    struct rdp_reducer *lone_reducer;
+    int local_batch; /* images of a micro-batch on this rank */
     /* random samples */
-    void *images;                      /* device u8 (image_count,32,32,3) */
-    int64_t image_count, window;       /* the next step's first sample */
-    int64_t *rows;                     /* [image_count], random rows */
-    uint8_t *labels;                   /* [image_count] */
+    void *images;                /* device u8 (image_count,32,32,3) */
+    int64_t image_count, window; /* the next step's first sample */
+    int64_t *rows;               /* [image_count], random rows */
+    uint8_t *labels;             /* [image_count] */
     struct rdp_augment augment;
 
     struct rdp_bench_series series[RDP_BENCH_KINDS];
     struct rdp_operation_time operations[RDP_BENCH_OPERATIONS_MAX]; /* of rank 0, per step */
     int operation_count;
-    double step_seconds;               /* rank 0, per step */
-    double exposed_seconds[2];         /* waiting for gradients per step, mean of the ranks; [1]: the other overlap */
+    double timed_seconds;                       /* rank 0: a step whose operations are timed; device's clock */
     int64_t peak_rss_bytes, peak_rss_sum_bytes; /* the largest rank's, all ranks' together; before any roof was made */
     char algorithms[1024];
 };

@@ -11,7 +11,7 @@
 #include "io/dataset.h"
 #include "kernels/common/random.h"
 
-enum { WARM_UP_STEPS = 2, IMAGES_LEAST = 1024 };
+enum { WARM_UP_STEPS = RDP_WARM_STEPS + 1 /* the last one is recorded */, IMAGES_LEAST = 1024 };
 
 /*
  * Setting up.
@@ -59,12 +59,14 @@ static int make_network(const struct rdp_bench *bench, struct rdp_network **netw
 {
     const struct rdp_options *options = bench->options;
     /* The roofs do no batch-norm that would have to meet other ranks. */
-    const bool sync_bn = options->sync_bn && network == &bench->network && bench->session->comm->size > 1;
+    const bool steps = network == &bench->network;
     const struct rdp_network_config config = {.batch = bench->local_batch,
+                                              .micro_batches = options->accumulate,
                                               .training = true,
                                               .whole_batch_chunks = whole,
                                               .label_smoothing = options->label_smoothing,
-                                              .sync_bn = sync_bn ? bench->session->comm : NULL};
+                                              .reducer = steps ? bench->session->reducer : NULL,
+                                              .sync_bn = steps && options->sync_bn && bench->session->comm->size > 1};
     RDP_TRY(rdp_network_create(network, bench->model, device, &config));
     return rdp_network_initialise(*network, (uint64_t)options->seed);
 }
@@ -80,7 +82,8 @@ static int make_step(struct rdp_bench *bench)
     RDP_TRY(make_network(bench, &bench->network, bench->session->device, false));
     RDP_TRY(make_images(bench));
     rdp_network_algorithms(bench->network, bench->algorithms, sizeof bench->algorithms);
-    return rdp_step_create(&bench->step, bench->network, bench->session->comm, options);
+    bench->series[RDP_BENCH_STEP].measured = true;
+    return rdp_step_create(&bench->series[RDP_BENCH_STEP].step, bench->network, bench->session->reducer, options);
 }
 
 int rdp_bench_prepare(struct rdp_bench *bench, const struct rdp_options *options, struct rdp_session *session)
@@ -93,15 +96,23 @@ int rdp_bench_prepare(struct rdp_bench *bench, const struct rdp_options *options
     RDP_TRY(rdp_comm_agree(session->comm, check_batch(options, session->comm->size), "checking the batch"));
     bench->local_batch = options->batch / session->comm->size / options->accumulate;
     RDP_TRY(rdp_session_open_device(session, options));
+    RDP_TRY(rdp_session_open_reducer(session, options));
     return rdp_comm_agree(session->comm, make_step(bench), "making the network");
 }
 
 /* Forward and backward once: memory that was never written would be read from one page of zeros, all in cache. */
 static int touch(struct rdp_bench *bench, struct rdp_network *network)
 {
-    const struct rdp_batch batch = {.images = bench->images, .rows = bench->rows, .samples = bench->rows,
-                                    .labels = bench->labels, .valid = bench->local_batch, .augment = bench->augment};
-    RDP_TRY(rdp_network_forward(network, &batch, true, 1.0f / (float)bench->options->batch, NULL, NULL));
+    const struct rdp_batch batch = {.images = bench->images,
+                                    .rows = bench->rows,
+                                    .samples = bench->rows,
+                                    .labels = bench->labels,
+                                    .count = bench->local_batch,
+                                    .valid = bench->local_batch,
+                                    .augment = bench->augment};
+    const struct rdp_inputs inputs = {.values = {.lr = (float)bench->options->lr}};
+    RDP_TRY(rdp_network_load(network, &batch, &inputs));
+    RDP_TRY(rdp_network_forward(network, 0, true, 1.0f / (float)bench->options->batch, NULL, NULL));
     RDP_TRY(rdp_network_backward(network, NULL, NULL, NULL));
     return rdp_network_convolutions_alone(network);
 }
@@ -127,7 +138,8 @@ static int make_roofs(struct rdp_bench *bench)
     bench->series[RDP_BENCH_CONV_CHUNKED].measured = true;
     RDP_TRY(rdp_network_convolutions_alone(bench->network));
     RDP_TRY(make_roof(bench, RDP_BENCH_CONV_WHOLE));
-    if (options->precision == RDP_FP32 && options->conv_algorithm == RDP_CONV_AUTO)
+    if (options->precision == RDP_FP32 && options->conv_algorithm == RDP_CONV_AUTO &&
+        bench->session->device->ops->host_memory)
         RDP_TRY(make_roof(bench, RDP_BENCH_CONV_DIRECT));
     return RDP_OK;
 }
@@ -139,15 +151,21 @@ static int make_roofs(struct rdp_bench *bench)
 static int run_steps(struct rdp_bench *bench, struct rdp_step *step, int count)
 {
     const int slice_size = bench->local_batch * bench->options->accumulate;
-    struct rdp_step_result result;
+    const struct rdp_step_values values = {.lr = (float)bench->options->lr};
+    struct rdp_step_result results[RDP_STEPS_AHEAD_MAX];
     for (int i = 0; i < count; i++) {
-        const struct rdp_slice slice = {.images = bench->images, .rows = bench->rows + bench->window,
-                                        .samples = bench->rows + bench->window, .labels = bench->labels + bench->window,
+        const struct rdp_slice slice = {.images = bench->images,
+                                        .rows = bench->rows + bench->window,
+                                        .samples = bench->rows + bench->window,
+                                        .labels = bench->labels + bench->window,
                                         .count = slice_size};
-        RDP_TRY(rdp_step_run(step, &slice, &bench->augment, bench->options->lr, false, false, &result));
+        RDP_TRY(rdp_step_start(step, &slice, &bench->augment, &values, false, false));
         bench->window = (bench->window + slice_size) % bench->image_count;
+        int started;
+        if (i == count - 1 || step->started == RDP_STEPS_AHEAD_MAX)
+            RDP_TRY(rdp_step_collect(step, results, &started));
     }
-    return bench->session->device->ops->synchronize(bench->session->device);
+    return RDP_OK;
 }
 
 static int run_roof(struct rdp_network *network, int count)
@@ -160,22 +178,21 @@ static int run_roof(struct rdp_network *network, int count)
 }
 
 /* The rank that takes longest counts. */
-static int measure(struct rdp_bench *bench, enum rdp_bench_kind kind, int repeat, double *own_seconds)
+static int measure(struct rdp_bench *bench, enum rdp_bench_kind kind, int repeat)
 {
     struct rdp_comm *comm = bench->session->comm;
     struct rdp_bench_series *series = &bench->series[kind];
     const struct rdp_options *options = bench->options;
-    const bool steps = kind == RDP_BENCH_STEP || kind == RDP_BENCH_OTHER_OVERLAP;
+    const bool steps = series->step != NULL;
     /* Half as many images as the steps: convolutions alone spread less, and there are up to three roofs. */
     const int passes = (options->steps * options->accumulate + 1) / 2;
     RDP_TRY(comm->ops->barrier(comm, 0, "the start of a measurement"));
     const double begin = rdp_now();
     if (steps)
-        RDP_TRY(run_steps(bench, kind == RDP_BENCH_STEP ? bench->step : bench->other_step, options->steps));
+        RDP_TRY(run_steps(bench, series->step, options->steps));
     else
         RDP_TRY(run_roof(series->network == NULL ? bench->network : series->network, passes));
     double seconds = rdp_now() - begin;
-    *own_seconds += seconds;
     RDP_TRY(comm->ops->allreduce_f64(comm, &seconds, 1, RDP_MAX, "the time of a measurement"));
     const double images =
         steps ? (double)options->batch * options->steps : (double)bench->local_batch * passes * comm->size;
@@ -193,20 +210,33 @@ static void add_operation(struct rdp_bench *bench, const char *name, double seco
     bench->operations[k].seconds += seconds;
 }
 
-/* Operation times of the repeat just measured, added up; the network's own are cleared before each. */
-static void add_operations(struct rdp_bench *bench)
+/* Where the time of a step goes: some more steps, each operation between two of the device's time stamps. */
+static int time_operations(struct rdp_bench *bench)
 {
+    struct rdp_step *step = bench->series[RDP_BENCH_STEP].step;
     struct rdp_operation_time times[RDP_OPERATION_KINDS_MAX];
+    const int steps = bench->options->steps;
+    double named = 0;
+    bench->network->config.timed = step->timed = true;
+    RDP_TRY(run_steps(bench, step, WARM_UP_STEPS));
+    rdp_network_times_reset(bench->network);
+    step->exposed_seconds = step->optimizer_seconds = 0;
+    const double begin = rdp_now();
+    RDP_TRY(run_steps(bench, step, steps));
+    bench->timed_seconds = (rdp_now() - begin) / steps;
+    bench->network->config.timed = step->timed = false;
     const int count = rdp_network_times(bench->network, times);
     for (int i = 0; i < count; i++)
         add_operation(bench, times[i].operation, times[i].seconds);
-}
-
-static int measure_step(struct rdp_bench *bench, int repeat)
-{
-    rdp_network_times_reset(bench->network);
-    RDP_TRY(measure(bench, RDP_BENCH_STEP, repeat, &bench->step_seconds));
-    add_operations(bench);
+    add_operation(bench, "optimiser and weights", step->optimizer_seconds);
+    if (bench->session->comm->size > 1)
+        add_operation(bench, "waiting for gradients", step->exposed_seconds);
+    for (int i = 0; i < bench->operation_count; i++)
+        named += bench->operations[i].seconds /= steps;
+    if (bench->session->device->ops->host_memory)
+        add_operation(bench, "everything else", bench->timed_seconds - named);
+    else
+        bench->timed_seconds = named; /* between the operations the device waits for the host to look at its clock */
     return RDP_OK;
 }
 
@@ -240,70 +270,63 @@ static int summarise(struct rdp_bench_series *series, int count)
     return RDP_OK;
 }
 
-/* From sums over all timed steps to figures per step. */
-static int conclude(struct rdp_bench *bench)
+static int make_other_step(struct rdp_bench *bench, enum rdp_bench_kind kind, struct rdp_reducer *reducer,
+                           const struct rdp_options *options)
 {
-    struct rdp_comm *comm = bench->session->comm;
-    const double steps = (double)bench->options->steps * bench->options->repeats;
-    const struct rdp_step *step = bench->step;
-    double named = 0;
-    for (int kind = 0; kind < RDP_BENCH_KINDS; kind++)
-        if (bench->series[kind].measured)
-            RDP_TRY(summarise(&bench->series[kind], bench->options->repeats));
-    add_operation(bench, "optimiser and weights", step->optimizer_seconds);
-    if (comm->size > 1)
-        add_operation(bench, "waiting for gradients", step->exposed_seconds);
-    for (int i = 0; i < bench->operation_count; i++)
-        named += bench->operations[i].seconds /= steps;
-    bench->step_seconds /= steps;
-    add_operation(bench, "everything else", bench->step_seconds - named);
-    bench->exposed_seconds[0] = step->exposed_seconds / steps / comm->size;
-    bench->exposed_seconds[1] = bench->other_step == NULL ? 0 : bench->other_step->exposed_seconds / steps / comm->size;
-    return comm->ops->allreduce_f64(comm, bench->exposed_seconds, 2, RDP_SUM, "waiting times");
+    bench->series[kind].measured = true;
+    RDP_TRY(rdp_step_create(&bench->series[kind].step, bench->network, reducer, options));
+    return RDP_OK;
+}
+
+/* The step in two other ways, for several ranks. */
+static int make_other_steps(struct rdp_bench *bench)
+{
+    const struct rdp_launch alone = {.size = 1, .local_size = 1, .host_count = 1};
+    const struct rdp_reducer_config config = {.stream = bench->session->device->ops->stream(bench->session->device)};
+    RDP_TRY(rdp_comm_create(&bench->lone_comm, &alone));
+    RDP_TRY(rdp_reducer_create(&bench->lone_reducer, bench->lone_comm, &config));
+    RDP_TRY(make_other_step(bench, RDP_BENCH_OTHER_OVERLAP, bench->session->reducer, &bench->other_options));
+    return make_other_step(bench, RDP_BENCH_LOCAL, bench->lone_reducer, bench->options);
 }
 
 /* Memory is read after the step's first repeat, before anything exists that training does not need. */
 static int first_round(struct rdp_bench *bench)
 {
     struct rdp_comm *comm = bench->session->comm;
-    bench->series[RDP_BENCH_STEP].measured = true;
-    RDP_TRY(run_steps(bench, bench->step, WARM_UP_STEPS));
-    bench->step->exposed_seconds = bench->step->optimizer_seconds = 0;
-    RDP_TRY(measure_step(bench, 0));
+    RDP_TRY(run_steps(bench, bench->series[RDP_BENCH_STEP].step, WARM_UP_STEPS));
+    RDP_TRY(measure(bench, RDP_BENCH_STEP, 0));
     RDP_TRY(measure_rss(bench));
     if (comm->size > 1) {
-        bench->series[RDP_BENCH_OTHER_OVERLAP].measured = true;
-        RDP_TRY(rdp_comm_agree(comm, rdp_step_create(&bench->other_step, bench->network, comm, &bench->other_options),
-                               "making the step without overlap"));
-        RDP_TRY(run_steps(bench, bench->other_step, WARM_UP_STEPS));
-        bench->other_step->exposed_seconds = 0;
+        RDP_TRY(rdp_comm_agree(comm, make_other_steps(bench), "making the steps to compare with"));
+        RDP_TRY(run_steps(bench, bench->series[RDP_BENCH_OTHER_OVERLAP].step, WARM_UP_STEPS));
+        RDP_TRY(run_steps(bench, bench->series[RDP_BENCH_LOCAL].step, WARM_UP_STEPS));
     }
     return rdp_comm_agree(comm, make_roofs(bench), "making the networks of the roof");
 }
 
 int rdp_bench_measure(struct rdp_bench *bench)
 {
-    double ignored = 0;
     RDP_TRY(first_round(bench));
-    for (int repeat = 0; repeat < bench->options->repeats; repeat++) {
-        if (repeat > 0)
-            RDP_TRY(measure_step(bench, repeat));
-        for (int kind = RDP_BENCH_STEP + 1; kind < RDP_BENCH_KINDS; kind++)
+    for (int repeat = 0; repeat < bench->options->repeats; repeat++)
+        for (int kind = repeat > 0 ? RDP_BENCH_STEP : RDP_BENCH_STEP + 1; kind < RDP_BENCH_KINDS; kind++)
             if (bench->series[kind].measured)
-                RDP_TRY(measure(bench, kind, repeat, &ignored));
-    }
-    return conclude(bench);
+                RDP_TRY(measure(bench, kind, repeat));
+    for (int kind = 0; kind < RDP_BENCH_KINDS; kind++)
+        if (bench->series[kind].measured)
+            RDP_TRY(summarise(&bench->series[kind], bench->options->repeats));
+    return time_operations(bench);
 }
 
 void rdp_bench_free(struct rdp_bench *bench)
 {
-    rdp_step_destroy(bench->step);
-    rdp_step_destroy(bench->other_step);
     for (int kind = 0; kind < RDP_BENCH_KINDS; kind++) {
+        rdp_step_destroy(bench->series[kind].step);
         rdp_network_destroy(bench->series[kind].network);
         rdp_device_close(bench->series[kind].device);
         free(bench->series[kind].rates);
     }
+    rdp_reducer_destroy(bench->lone_reducer);
+    rdp_comm_destroy(bench->lone_comm);
     rdp_network_destroy(bench->network);
     rdp_model_destroy(bench->model);
     if (bench->session->device != NULL)

@@ -18,11 +18,13 @@ static const char *kind_text(const struct rdp_bench *bench, int kind)
 {
     switch (kind) {
     case RDP_BENCH_STEP:
-        return bench->session->comm->size == 1  ? "training step"
-               : bench->options->overlap ? "training step (overlap)"
-                                         : "training step (no overlap)";
+        return bench->session->comm->size == 1 ? "training step"
+               : bench->options->overlap       ? "training step (overlap)"
+                                               : "training step (no overlap)";
     case RDP_BENCH_OTHER_OVERLAP:
         return bench->options->overlap ? "... with --overlap no" : "... with --overlap yes";
+    case RDP_BENCH_LOCAL:
+        return "... without the all-reduce";
     case RDP_BENCH_CONV_CHUNKED:
         return "convolutions alone, in chunks";
     case RDP_BENCH_CONV_WHOLE:
@@ -38,15 +40,16 @@ static double roof_of(const struct rdp_bench *bench)
     return fmax(bench->series[RDP_BENCH_CONV_CHUNKED].median, bench->series[RDP_BENCH_CONV_WHOLE].median);
 }
 
-/* Waiting per step with overlap and without it; the measurement came in the order that --overlap asks for. */
-static double exposed(const struct rdp_bench *bench, bool overlap)
-{
-    return bench->exposed_seconds[bench->options->overlap == overlap ? 0 : 1];
-}
-
 static double rate_of(const struct rdp_bench *bench, bool overlap)
 {
     return bench->series[bench->options->overlap == overlap ? RDP_BENCH_STEP : RDP_BENCH_OTHER_OVERLAP].median;
+}
+
+/* What the all-reduce adds to a step, in seconds: its exposed part. */
+static double exposed(const struct rdp_bench *bench, bool overlap)
+{
+    const double images = bench->options->batch;
+    return images / rate_of(bench, overlap) - images / bench->series[RDP_BENCH_LOCAL].median;
 }
 
 static void print_head(const struct rdp_bench *bench)
@@ -59,10 +62,9 @@ static void print_head(const struct rdp_bench *bench)
     if (bench->session->note[0] != '\0')
         rdp_say("threads: %s\n", bench->session->note);
     rdp_say("%s parameters, %s, batch %d = %d rank%s x %d micro-batch%s x %d images\n",
-            rdp_format_thousands(count, sizeof count, rdp_model_parameters(bench->model)),
-            options->precision == RDP_BF16 ? "bf16" : "fp32", options->batch, launch->size,
-            launch->size == 1 ? "" : "s",
-            options->accumulate, options->accumulate == 1 ? "" : "es", bench->local_batch);
+            rdp_format_thousands(count, sizeof count, rdp_model_parameters(bench->model)), rdp_precision_text(options),
+            options->batch, launch->size, launch->size == 1 ? "" : "s", options->accumulate,
+            options->accumulate == 1 ? "" : "es", bench->local_batch);
     rdp_say("convolutions: %s\n", bench->algorithms);
     rdp_say("memory per rank: parameters %s, activations %s, peak of the process ",
             rdp_format_bytes(parameters, sizeof parameters, (double)bench->network->parameter_count * sizeof(float)),
@@ -87,12 +89,11 @@ static void print_rates(const struct rdp_bench *bench)
 
 static void print_operations(const struct rdp_bench *bench)
 {
-    rdp_say("\n%-34s %10s %10s%s\n", "One step", "ms", "share",
-            bench->session->comm->size > 1 ? "   (rank 0)" : "");
+    rdp_say("\n%-34s %10s %10s%s\n", "One step", "ms", "share", bench->session->comm->size > 1 ? "   (rank 0)" : "");
     for (int i = 0; i < bench->operation_count; i++)
         rdp_say("%-34s %10.2f %8.1f %%\n", bench->operations[i].operation, 1e3 * bench->operations[i].seconds,
-                100 * bench->operations[i].seconds / bench->step_seconds);
-    rdp_say("%-34s %10.2f\n", "all", 1e3 * bench->step_seconds);
+                100 * bench->operations[i].seconds / bench->timed_seconds);
+    rdp_say("%-34s %10.2f\n", "all", 1e3 * bench->timed_seconds);
 }
 
 static void print_communication(const struct rdp_bench *bench)
@@ -102,9 +103,10 @@ static void print_communication(const struct rdp_bench *bench)
         return;
     rdp_say("\nCommunication: %s of gradients per step in %zu bucket%s\n",
             rdp_format_bytes(bytes, sizeof bytes, (double)bench->network->parameter_count * sizeof(float)),
-            rdp_buckets_count(bench->step->buckets), rdp_buckets_count(bench->step->buckets) == 1 ? "" : "s");
-    rdp_say("waiting for gradients per step: %.2f ms with overlap, %.2f ms without\n", 1e3 * exposed(bench, true),
-            1e3 * exposed(bench, false));
+            rdp_buckets_count(bench->series[RDP_BENCH_STEP].step->buckets),
+            rdp_buckets_count(bench->series[RDP_BENCH_STEP].step->buckets) == 1 ? "" : "s");
+    rdp_say("by %s; it adds to a step: %.2f ms with overlap, %.2f ms without\n", bench->session->reducer->description,
+            1e3 * exposed(bench, true), 1e3 * exposed(bench, false));
     rdp_say("overlap makes the step %.1f %% %s\n", fabs(100 * (rate_of(bench, true) / rate_of(bench, false) - 1)),
             rate_of(bench, true) >= rate_of(bench, false) ? "faster" : "slower");
 }
@@ -137,6 +139,7 @@ static void put_rates(struct rdp_json *json, const struct rdp_bench *bench)
     put_series(json, "images_per_second", bench, RDP_BENCH_STEP);
     rdp_json_real(json, "convolutions_alone_images_per_second", roof_of(bench));
     rdp_json_real(json, "share_of_convolutions_alone", step / roof_of(bench));
+    put_series(json, "without_all_reduce_images_per_second", bench, RDP_BENCH_LOCAL);
     put_series(json, "convolutions_alone_chunked_images_per_second", bench, RDP_BENCH_CONV_CHUNKED);
     put_series(json, "convolutions_alone_whole_batch_images_per_second", bench, RDP_BENCH_CONV_WHOLE);
     put_series(json, "convolutions_alone_direct_images_per_second", bench, RDP_BENCH_CONV_DIRECT);
@@ -179,13 +182,14 @@ static void put_memory(struct rdp_json *json, const struct rdp_bench *bench)
 
 static void put_operations(struct rdp_json *json, const struct rdp_bench *bench)
 {
-    rdp_json_real(json, "milliseconds_per_step", 1e3 * bench->step_seconds);
+    rdp_json_real(json, "milliseconds_per_step", 1e3 * bench->options->batch / bench->series[RDP_BENCH_STEP].median);
+    rdp_json_real(json, "timed_milliseconds_per_step", 1e3 * bench->timed_seconds);
     rdp_json_array(json, "operations");
     for (int i = 0; i < bench->operation_count; i++) {
         rdp_json_object(json, NULL);
         rdp_json_text(json, "name", bench->operations[i].operation);
         rdp_json_real(json, "milliseconds_per_step", 1e3 * bench->operations[i].seconds);
-        rdp_json_real(json, "share", bench->operations[i].seconds / bench->step_seconds);
+        rdp_json_real(json, "share", bench->operations[i].seconds / bench->timed_seconds);
         rdp_json_object_end(json);
     }
     rdp_json_array_end(json);
@@ -196,9 +200,9 @@ static void put_communication(struct rdp_json *json, const struct rdp_bench *ben
 {
     const bool several = bench->session->comm->size > 1;
     rdp_json_object(json, "communication");
-    rdp_json_text(json, "transport", bench->session->comm->ops->name);
+    rdp_json_text(json, "transport", bench->session->reducer->ops->name);
     rdp_json_boolean(json, "overlap", bench->options->overlap);
-    rdp_json_integer(json, "buckets", (int64_t)rdp_buckets_count(bench->step->buckets));
+    rdp_json_integer(json, "buckets", (int64_t)rdp_buckets_count(bench->series[RDP_BENCH_STEP].step->buckets));
     rdp_json_integer(json, "gradient_bytes", (int64_t)(bench->network->parameter_count * sizeof(float)));
     rdp_json_real(json, "exposed_milliseconds_per_step_overlap_yes", several ? 1e3 * exposed(bench, true) : NAN);
     rdp_json_real(json, "exposed_milliseconds_per_step_overlap_no", several ? 1e3 * exposed(bench, false) : NAN);
@@ -215,7 +219,7 @@ static int put_all(FILE *out, const struct rdp_bench *bench)
     rdp_json_begin(&json, out, 1);
     rdp_json_object(&json, NULL);
     put_rates(&json, bench);
-    rdp_json_text(&json, "precision", bench->options->precision == RDP_BF16 ? "bf16" : "fp32");
+    rdp_json_text(&json, "precision", rdp_precision_text(bench->options));
     rdp_json_integer(&json, "batch", bench->options->batch);
     rdp_json_integer(&json, "batch_per_rank", bench->local_batch);
     rdp_json_integer(&json, "accumulate", bench->options->accumulate);

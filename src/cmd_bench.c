@@ -20,9 +20,8 @@ static int check_json(const char *path)
     snprintf(folder, sizeof folder, "%.*s", slash == NULL || slash == path ? 1 : (int)(slash - path),
              slash == NULL ? "." : path);
     if (access(folder, W_OK | X_OK) != 0)
-        return rdp_fail(RDP_EUSAGE,
-                        "--json %s: %s: %s; name a file in a directory that exists and may be written", path, folder,
-                        strerror(errno));
+        return rdp_fail(RDP_EUSAGE, "--json %s: %s: %s; name a file in a directory that exists and may be written",
+                        path, folder, strerror(errno));
     return RDP_OK;
 }
 

@@ -17,15 +17,14 @@ enum { PASS_MAX = 64 /* images classified at once */ };
 
 struct prediction {
     struct rdp_loaded loaded;
-    struct rdp_comm *comm; /* of this process alone */
-    struct rdp_device *device;
-    int count;        /* of files */
-    int pass;         /* images per pass of the network */
-    uint8_t *pixels;  /* host (count,32,32,3) */
-    void *images;     /* device, likewise */
-    int64_t *rows;    /* [pass] */
-    uint8_t *labels;  /* [pass], all 0: the network computes a loss, which nobody reads */
-    float *logits;    /* host (pass, classes) */
+    struct rdp_session session; /* of this process alone */
+    int count;                  /* of files */
+    int pass;                   /* images per pass of the network */
+    uint8_t *pixels;            /* host (count,32,32,3) */
+    void *images;               /* device, likewise */
+    int64_t *rows;              /* [pass] */
+    uint8_t *labels;            /* [pass], all 0: the network computes a loss, which nobody reads */
+    float *logits;              /* host (pass, classes) */
 };
 
 static int read_image(const char *path, uint8_t *pixels)
@@ -52,20 +51,22 @@ static int read_images(struct prediction *prediction, const struct rdp_options *
 
 static int prepare(struct prediction *prediction, const struct rdp_options *options)
 {
-    const struct rdp_launch launch = {.size = 1, .local_size = 1, .host_count = 1};
+    struct rdp_session *session = &prediction->session;
     struct rdp_loaded *loaded = &prediction->loaded;
     const size_t bytes = (size_t)options->argument_count * RDP_IMAGE_BYTES;
     RDP_TRY(rdp_loaded_read(loaded, options));
     RDP_TRY(read_images(prediction, options));
-    RDP_TRY(rdp_comm_create(&prediction->comm, &launch));
-    RDP_TRY(rdp_session_lone_device(&prediction->device, &loaded->options));
-    RDP_TRY(rdp_loaded_network(loaded, prediction->device, prediction->comm, prediction->pass));
+    RDP_TRY(rdp_session_begin(session, false, NULL, NULL));
+    RDP_TRY(rdp_comm_create(&session->comm, &session->launch));
+    RDP_TRY(rdp_session_lone_device(session, &loaded->options));
+    RDP_TRY(rdp_loaded_network(loaded, session->device, session->comm, prediction->pass));
     const size_t pass = (size_t)prediction->pass;
     RDP_TRY(rdp_calloc((void **)&prediction->rows, pass, sizeof *prediction->rows, "row numbers"));
     RDP_TRY(rdp_calloc((void **)&prediction->labels, pass, sizeof *prediction->labels, "labels"));
     RDP_TRY(rdp_calloc((void **)&prediction->logits, pass * (size_t)loaded->info.classes, sizeof(float), "logits"));
-    RDP_TRY(prediction->device->ops->alloc(prediction->device, &prediction->images, bytes, "the images"));
-    return prediction->device->ops->upload(prediction->device, prediction->images, prediction->pixels, bytes);
+    struct rdp_device *device = session->device;
+    RDP_TRY(device->ops->alloc(device, &prediction->images, bytes, "the images"));
+    return device->ops->upload(device, prediction->images, prediction->pixels, bytes);
 }
 
 /* Prints the classes of greatest probability, softmax(logits), and spends them. */
@@ -108,9 +109,16 @@ static int classify(struct prediction *prediction, int first)
     /* Rows beyond the last image repeat it. */
     for (int i = 0; i < prediction->pass; i++)
         prediction->rows[i] = first + (i < count ? i : count - 1);
-    const struct rdp_batch batch = {.images = prediction->images, .rows = prediction->rows, .samples = prediction->rows,
-                                    .labels = prediction->labels, .valid = count, .augment = loaded->normalise};
-    RDP_TRY(rdp_network_forward(loaded->network, &batch, false, 0, NULL, NULL));
+    const struct rdp_batch batch = {.images = prediction->images,
+                                    .rows = prediction->rows,
+                                    .samples = prediction->rows,
+                                    .labels = prediction->labels,
+                                    .count = prediction->pass,
+                                    .valid = count,
+                                    .augment = loaded->normalise};
+    const struct rdp_inputs inputs = {0};
+    RDP_TRY(rdp_network_load(loaded->network, &batch, &inputs));
+    RDP_TRY(rdp_network_forward(loaded->network, 0, false, 0, NULL, NULL));
     RDP_TRY(rdp_network_logits(loaded->network, prediction->logits));
     RDP_TRY(check_logits(prediction, count));
     for (int i = 0; i < count; i++)
@@ -122,10 +130,9 @@ static int classify(struct prediction *prediction, int first)
 static void release(struct prediction *prediction)
 {
     rdp_loaded_free(&prediction->loaded);
-    if (prediction->device != NULL)
-        prediction->device->ops->free(prediction->device, prediction->images);
-    rdp_device_close(prediction->device);
-    rdp_comm_destroy(prediction->comm);
+    if (prediction->session.device != NULL)
+        prediction->session.device->ops->free(prediction->session.device, prediction->images);
+    rdp_session_end(&prediction->session);
     free(prediction->pixels);
     free(prediction->rows);
     free(prediction->labels);

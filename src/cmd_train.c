@@ -62,13 +62,15 @@ static int make_network(struct rdp_trainer *trainer)
     struct rdp_session *session = trainer->session;
     struct rdp_network_config config = {
         .batch = options->batch / session->comm->size / options->accumulate,
+        .micro_batches = options->accumulate,
         .training = true,
         .label_smoothing = options->label_smoothing,
-        .sync_bn = options->sync_bn && session->comm->size > 1 ? session->comm : NULL,
+        .reducer = session->reducer,
+        .sync_bn = options->sync_bn && session->comm->size > 1,
     };
     RDP_TRY(rdp_model_create(&trainer->model, options, trainer->data.classes));
     RDP_TRY(rdp_network_create(&trainer->network, trainer->model, session->device, &config));
-    RDP_TRY(rdp_step_create(&trainer->step, trainer->network, session->comm, options));
+    RDP_TRY(rdp_step_create(&trainer->step, trainer->network, session->reducer, options));
     return rdp_network_initialise(trainer->network, (uint64_t)options->seed);
 }
 
@@ -96,10 +98,25 @@ static int open_report(struct rdp_trainer *trainer)
     return status;
 }
 
+/* When the host looks at what the device does: not after every step where that would keep the device waiting. */
+static int plan_looks(struct rdp_trainer *trainer)
+{
+    const struct rdp_options *options = &trainer->options;
+    const struct rdp_device_ops *ops = trainer->session->device->ops;
+    trainer->report_every = options->report_every > 0 ? options->report_every : 1;
+    RDP_TRY(rdp_options_profile(options, &trainer->profile_first, &trainer->profile_last));
+    if (trainer->profile_first > 0 && ops->profile == NULL)
+        return rdp_fail(RDP_EUSAGE, "--profile-steps: a profiler's window is for GPUs, and this run uses the %s device",
+                        ops->name);
+    return RDP_OK;
+}
+
 static int set_up(struct rdp_trainer *trainer)
 {
     struct rdp_comm *comm = trainer->session->comm;
     RDP_TRY(rdp_session_open_device(trainer->session, &trainer->options));
+    RDP_TRY(rdp_session_open_reducer(trainer->session, &trainer->options));
+    RDP_TRY(rdp_comm_agree(comm, plan_looks(trainer), "reading --profile-steps"));
     RDP_TRY(open_data(trainer));
     RDP_TRY(rdp_comm_agree(comm, make_network(trainer), "planning the network"));
     RDP_TRY(rdp_run_dir_open(&trainer->options, comm, &trainer->lock));

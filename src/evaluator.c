@@ -109,10 +109,13 @@ static int run_own(struct rdp_evaluator *evaluator, struct rdp_network *network,
                                   .rows = rows,
                                   .samples = rows,
                                   .labels = labels,
+                                  .count = batch_size,
                                   .valid = valid,
                                   .augment = *normalise};
         batch.augment.enabled = false;
-        RDP_TRY(rdp_network_forward(network, &batch, false, 0, tick, NULL));
+        const struct rdp_inputs inputs = {0};
+        RDP_TRY(rdp_network_load(network, &batch, &inputs));
+        RDP_TRY(rdp_network_forward(network, 0, false, 0, tick, NULL));
         RDP_TRY(rdp_network_logits(network, logits));
         for (int i = 0; i < valid; i++) {
             int predicted;
@@ -146,7 +149,7 @@ static int run(struct rdp_evaluator *evaluator, struct rdp_network *network, con
 {
     struct rdp_comm *comm = evaluator->comm;
     const size_t batch = (size_t)network->config.batch, classes = (size_t)network->model->classes;
-    const bool average = comm->size > 1 && network->config.sync_bn == NULL;
+    const bool average = comm->size > 1 && !network->config.sync_bn;
     RDP_TRY(rdp_calloc((void **)&scratch->rows, batch, sizeof(int64_t), "evaluation"));
     RDP_TRY(rdp_calloc((void **)&scratch->labels, batch, 1, "evaluation"));
     RDP_TRY(rdp_calloc((void **)&scratch->logits, batch * classes, sizeof(float), "evaluation"));

@@ -81,7 +81,7 @@ void rdp_loaded_say(const struct rdp_loaded *loaded, const struct rdp_device *de
             loaded->options.block == RDP_BLOCK_BASIC ? "basic" : "bottleneck", blocks,
             rdp_format_thousands(count, sizeof count, rdp_model_parameters(loaded->model)));
     rdp_say("%s, %s, %d images per pass\n", device->description,
-            loaded->options.precision == RDP_BF16 ? "bf16" : "fp32", loaded->network->config.batch);
+            rdp_precision_text(&loaded->options), loaded->network->config.batch);
 }
 
 void rdp_loaded_free(struct rdp_loaded *loaded)

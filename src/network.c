@@ -5,12 +5,31 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/memory.h"
 #include "base/status.h"
 #include "comm/comm.h"
+#include "comm/reducer.h"
 #include "kernels/common/random.h"
 #include "network_plan.h"
+
+static int allocate_gradients(struct rdp_network *network, size_t bytes)
+{
+    struct rdp_device *device = network->device;
+    struct rdp_reducer *reducer = network->config.reducer;
+    if (reducer == NULL || reducer->ops->alloc == NULL)
+        return device->ops->alloc(device, (void **)&network->gradients, bytes, "gradients");
+    RDP_TRY(reducer->ops->alloc(reducer, (void **)&network->gradients, bytes, "gradients"));
+    return device->ops->zero(device, network->gradients, bytes);
+}
+
+static void free_gradients(struct rdp_network *network)
+{
+    struct rdp_reducer *reducer = network->config.reducer;
+    if (reducer == NULL || reducer->ops->alloc == NULL)
+        network->device->ops->free(network->device, network->gradients);
+    else if (network->gradients != NULL)
+        reducer->ops->free(reducer, network->gradients);
+}
 
 static int allocate_flat(struct rdp_network *network)
 {
@@ -20,10 +39,49 @@ static int allocate_flat(struct rdp_network *network)
                                "parameters"));
     RDP_TRY(device->ops->alloc(device, (void **)&network->state, network->state_count * sizeof(float),
                                "running statistics"));
-    RDP_TRY(device->ops->alloc(device, (void **)&network->gradients, (gradients + RDP_TOTALS) * sizeof(float),
-                               "gradients"));
+    RDP_TRY(allocate_gradients(network, (gradients + RDP_TOTALS) * sizeof(float)));
     network->totals = network->gradients + gradients;
-    return RDP_OK;
+    const size_t copy_bytes = network->parameter_count * device->ops->copy_size(device);
+    return copy_bytes == 0 ? RDP_OK : device->ops->alloc(device, &network->copies, copy_bytes, "copies of the weights");
+}
+
+/* One block, so that a step's inputs go to the device in one piece. */
+static int allocate_inputs(struct rdp_network *network)
+{
+    struct rdp_device *device = network->device;
+    struct rdp_network_plan *plan = network->plan;
+    const size_t count = (size_t)network->config.batch * (size_t)network->config.micro_batches;
+    const size_t bytes = sizeof *network->inputs + count * (2 * sizeof(int64_t) + 1);
+    RDP_TRY(device->ops->alloc(device, (void **)&network->inputs, bytes, "inputs"));
+    plan->rows = (int64_t *)(network->inputs + 1);
+    plan->samples = plan->rows + count;
+    plan->labels = (uint8_t *)(plan->samples + count);
+    return rdp_calloc((void **)&plan->inputs_host, 1, bytes, "inputs");
+}
+
+/* The rows of a layer: BN weight, bias, running mean, running variance; fc weight, bias; conv weight. */
+static float *row_of(const struct rdp_network *network, float *flat, int layer, int which)
+{
+    return flat + network->rows[network->model->layers[layer].first_parameter + which].offset;
+}
+
+enum { WEIGHT, BIAS, RUNNING_MEAN, RUNNING_VAR };
+
+static void bind_bns(struct rdp_network *network)
+{
+    for (int i = 0; i < network->model->layer_count; i++) {
+        struct rdp_bn *bn = network->plan->bns[i];
+        if (bn == NULL)
+            continue;
+        bn->gamma = row_of(network, network->parameters, i, WEIGHT);
+        bn->beta = row_of(network, network->parameters, i, BIAS);
+        bn->running_mean = row_of(network, network->state, i, RUNNING_MEAN);
+        bn->running_var = row_of(network, network->state, i, RUNNING_VAR);
+        if (network->config.training) {
+            bn->dgamma = row_of(network, network->gradients, i, WEIGHT);
+            bn->dbeta = row_of(network, network->gradients, i, BIAS);
+        }
+    }
 }
 
 int rdp_network_create(struct rdp_network **network, const struct rdp_model *model, struct rdp_device *device,
@@ -33,9 +91,15 @@ int rdp_network_create(struct rdp_network **network, const struct rdp_model *mod
     (*network)->model = model;
     (*network)->device = device;
     (*network)->config = *config;
+    if (config->micro_batches == 0)
+        (*network)->config.micro_batches = 1;
     int status = rdp_network_plan_create(*network);
     if (status == RDP_OK)
         status = allocate_flat(*network);
+    if (status == RDP_OK)
+        status = allocate_inputs(*network);
+    if (status == RDP_OK)
+        bind_bns(*network);
     if (status != RDP_OK) {
         rdp_network_destroy(*network);
         *network = NULL;
@@ -47,10 +111,13 @@ void rdp_network_destroy(struct rdp_network *network)
 {
     if (network == NULL)
         return;
+    struct rdp_device *device = network->device;
     rdp_network_plan_destroy(network);
-    network->device->ops->free(network->device, network->parameters);
-    network->device->ops->free(network->device, network->gradients);
-    network->device->ops->free(network->device, network->state);
+    free_gradients(network);
+    device->ops->free(device, network->parameters);
+    device->ops->free(device, network->state);
+    device->ops->free(device, network->copies);
+    device->ops->free(device, network->inputs);
     free(network->rows);
     free(network->boundaries);
     free(network);
@@ -99,21 +166,18 @@ int rdp_network_initialise(struct rdp_network *network, uint64_t seed)
 
 int rdp_network_weights_changed(struct rdp_network *network)
 {
-    for (int row = 0; row < network->model->parameter_count; row++)
-        if (network->rows[row].conv != NULL)
-            RDP_TRY(network->device->ops->conv_weights(network->device, network->rows[row].conv,
-                                                       network->parameters + network->rows[row].offset,
-                                                       network->config.training));
+    struct rdp_device *device = network->device;
+    const size_t copy_size = device->ops->copy_size(device);
+    for (int i = 0; i < network->model->parameter_count; i++) {
+        const struct rdp_row *row = &network->rows[i];
+        if (row->conv == NULL)
+            continue;
+        void *copy = copy_size == 0 ? NULL : (char *)network->copies + row->offset * copy_size;
+        RDP_TRY(device->ops->conv_weights(device, row->conv, network->parameters + row->offset, copy,
+                                          network->config.training));
+    }
     return RDP_OK;
 }
-
-/* The rows of a layer: BN weight, bias, running mean, running variance; fc weight, bias; conv weight. */
-static float *row_of(const struct rdp_network *network, float *flat, int layer, int which)
-{
-    return flat + network->rows[network->model->layers[layer].first_parameter + which].offset;
-}
-
-enum { WEIGHT, BIAS, RUNNING_MEAN, RUNNING_VAR };
 
 static void *data_of(const struct rdp_network *network, int tensor)
 {
@@ -123,39 +187,32 @@ static void *data_of(const struct rdp_network *network, int tensor)
 /* How many values a channel's statistics cover. */
 static int synchronise_sums(struct rdp_network *network, struct rdp_bn *bn, double *elements)
 {
-    struct rdp_comm *comm = network->config.sync_bn;
+    struct rdp_reducer *reducer = network->config.reducer;
     *elements = (double)network->config.batch * bn->desc.shape.height * bn->desc.shape.width;
-    if (comm == NULL)
+    if (!network->config.sync_bn)
         return RDP_OK;
-    *elements *= comm->size;
-    return comm->ops->allreduce_f64(comm, bn->sums, bn->sums_count, RDP_SUM, "batch-norm statistics");
+    *elements *= reducer->comm->size;
+    return reducer->ops->sum_f64(reducer, bn->sums, bn->sums_count, "batch-norm statistics");
 }
 
-static int finalize_bn(struct rdp_network *network, int layer, bool training)
+static int finalize_bn(struct rdp_network *network, struct rdp_bn *bn, bool training)
 {
-    struct rdp_device *device = network->device;
-    struct rdp_bn *bn = network->plan->bns[layer];
-    const float *gamma = row_of(network, network->parameters, layer, WEIGHT);
-    const float *beta = row_of(network, network->parameters, layer, BIAS);
-    float *mean = row_of(network, network->state, layer, RUNNING_MEAN),
-          *variance = row_of(network, network->state, layer, RUNNING_VAR);
+    const struct rdp_device_ops *ops = network->device->ops;
     double elements;
     if (!training)
-        return device->ops->bn_use_running(device, bn, gamma, beta, mean, variance);
-    RDP_TRY(device->ops->bn_statistics_sum(device, bn));
+        return ops->bn_use_running(network->device, bn);
+    RDP_TRY(ops->bn_statistics_sum(network->device, bn));
     RDP_TRY(synchronise_sums(network, bn, &elements));
-    return device->ops->bn_finalize(device, bn, elements, gamma, beta, mean, variance);
+    return ops->bn_finalize(network->device, bn, elements);
 }
 
-static int backward_finalize_bn(struct rdp_network *network, int layer)
+static int backward_finalize_bn(struct rdp_network *network, struct rdp_bn *bn)
 {
-    struct rdp_device *device = network->device;
-    struct rdp_bn *bn = network->plan->bns[layer];
+    const struct rdp_device_ops *ops = network->device->ops;
     double elements;
-    RDP_TRY(device->ops->bn_backward_sum(device, bn, row_of(network, network->gradients, layer, WEIGHT),
-                                         row_of(network, network->gradients, layer, BIAS)));
+    RDP_TRY(ops->bn_backward_sum(network->device, bn));
     RDP_TRY(synchronise_sums(network, bn, &elements));
-    return device->ops->bn_backward_finalize(device, bn, elements, row_of(network, network->parameters, layer, WEIGHT));
+    return ops->bn_backward_finalize(network->device, bn, elements);
 }
 
 static int run_operation(struct rdp_network *network, const struct rdp_operation *op, bool training, int first,
@@ -164,7 +221,8 @@ static int run_operation(struct rdp_network *network, const struct rdp_operation
     struct rdp_device *device = network->device;
     const struct rdp_device_ops *ops = device->ops;
     struct rdp_network_plan *plan = network->plan;
-    const struct rdp_batch *batch = plan->batch;
+    const struct rdp_batch *batch = &plan->batch;
+    const int skip = plan->micro * network->config.batch;
     const struct rdp_layer *layer = op->layer == RDP_NO_LAYER ? NULL : &network->model->layers[op->layer];
     struct rdp_conv *conv = layer == NULL ? NULL : plan->convs[op->layer];
     struct rdp_bn *bn = layer == NULL ? NULL : plan->bns[op->layer];
@@ -174,15 +232,14 @@ static int run_operation(struct rdp_network *network, const struct rdp_operation
 
     switch (op->kind) {
     case RDP_OP_AUGMENT:
-        return ops->augment(device, &batch->augment, batch->images, batch->rows, batch->samples, t0, first, count);
+        return ops->augment(device, &batch->augment, &network->inputs->values, batch->images, plan->rows + skip,
+                            plan->samples + skip, t0, first, count);
     case RDP_OP_CONV_FORWARD:
         return ops->conv_forward(device, conv, t0, t1, first, count);
     case RDP_OP_BN_STATISTICS:
-        return training ? ops->bn_statistics(device, bn, t0, row_of(network, network->state, op->layer, RUNNING_MEAN),
-                                             first, count)
-                        : RDP_OK;
+        return training ? ops->bn_statistics(device, bn, t0, first, count) : RDP_OK;
     case RDP_OP_BN_FINALIZE:
-        return finalize_bn(network, op->layer, training);
+        return finalize_bn(network, bn, training);
     case RDP_OP_BN_APPLY:
         return ops->bn_apply(device, bn, t0, t1, t2, first, count);
     case RDP_OP_PAD_FORWARD:
@@ -194,7 +251,7 @@ static int run_operation(struct rdp_network *network, const struct rdp_operation
                                row_of(network, network->parameters, op->layer, WEIGHT),
                                row_of(network, network->parameters, op->layer, BIAS), plan->logits);
     case RDP_OP_LOSS:
-        return ops->loss(device, size, batch->valid, classes, plan->logits, batch->labels,
+        return ops->loss(device, size, batch->valid, classes, plan->logits, plan->labels + skip,
                          training ? (float)network->config.label_smoothing : 0, plan->loss_scale,
                          training ? plan->dlogits : NULL, network->totals);
     case RDP_OP_FC_BACKWARD:
@@ -207,7 +264,7 @@ static int run_operation(struct rdp_network *network, const struct rdp_operation
     case RDP_OP_BN_REDUCE:
         return ops->bn_backward_reduce(device, bn, t0, t1, t2, t3, first, count);
     case RDP_OP_BN_BACKWARD_FINALIZE:
-        return backward_finalize_bn(network, op->layer);
+        return backward_finalize_bn(network, bn);
     case RDP_OP_BN_BACKWARD_APPLY:
         return ops->bn_backward_apply(device, bn, t0, t1, t2, first, count);
     case RDP_OP_PAD_BACKWARD:
@@ -229,12 +286,38 @@ struct run {
     void *context;
 };
 
+/* Adds what the stamps say to the operations' times. */
+static int sum_up_stamps(struct rdp_network *network)
+{
+    struct rdp_network_plan *plan = network->plan;
+    struct rdp_device *device = network->device;
+    for (int i = 1; i < plan->stamp_count; i++) {
+        double seconds;
+        RDP_TRY(device->ops->stamp_seconds(device, i - 1, i, &seconds));
+        plan->seconds[plan->stamped[i]] += seconds;
+    }
+    plan->stamp_count = 0;
+    return RDP_OK;
+}
+
+static int stamp(struct rdp_network *network, enum rdp_operation_kind kind)
+{
+    struct rdp_network_plan *plan = network->plan;
+    plan->stamped[plan->stamp_count] = kind;
+    return network->device->ops->stamp(network->device, plan->stamp_count++);
+}
+
 static int run_timed(struct rdp_network *network, const struct rdp_operation *op, const struct run *run, int first,
                      int count)
 {
-    double begin = rdp_now();
+    const bool timed = network->config.timed;
+    if (timed && network->plan->stamp_count == RDP_NETWORK_STAMPS)
+        RDP_TRY(sum_up_stamps(network));
+    if (timed && network->plan->stamp_count == 0)
+        RDP_TRY(stamp(network, RDP_OP_KINDS));
     RDP_TRY(run_operation(network, op, run->training, first, count));
-    network->plan->seconds[op->kind] += rdp_now() - begin;
+    if (timed)
+        RDP_TRY(stamp(network, op->kind));
     return run->tick == NULL ? RDP_OK : run->tick(run->context);
 }
 
@@ -255,19 +338,54 @@ static int run_operations(struct rdp_network *network, int begin, int limit, con
     return RDP_OK;
 }
 
-int rdp_network_forward(struct rdp_network *network, const struct rdp_batch *batch, bool training, float loss_scale,
-                        rdp_network_tick tick, void *context)
+int rdp_network_load(struct rdp_network *network, const struct rdp_batch *batch, const struct rdp_inputs *inputs)
+{
+    struct rdp_network_plan *plan = network->plan;
+    const size_t count = (size_t)batch->count, indices = count * sizeof(int64_t);
+    const size_t all = (size_t)network->config.batch * (size_t)network->config.micro_batches;
+    if (count > all || count % (size_t)network->config.batch != 0)
+        return rdp_fail(RDP_EINTERNAL, "%d samples for passes of %d, at most %d at once; please report this",
+                        batch->count, network->config.batch, network->config.micro_batches);
+    char *host = plan->inputs_host, *rows = host + sizeof *inputs, *samples = rows + all * sizeof(int64_t),
+         *labels = samples + all * sizeof(int64_t);
+    memcpy(host, inputs, sizeof *inputs);
+    memcpy(rows, batch->rows, indices);
+    memcpy(samples, batch->samples, indices);
+    memcpy(labels, batch->labels, count);
+    plan->batch = *batch;
+    return network->device->ops->feed(network->device, network->inputs, host, (size_t)(labels - host) + count);
+}
+
+int rdp_network_begin_totals(struct rdp_network *network)
+{
+    return network->device->ops->copy(network->device, network->totals, network->inputs->totals,
+                                      sizeof network->inputs->totals);
+}
+
+/* A pass's stamps do not follow the last pass's: what lay between was not the network's. */
+static int run_pass(struct rdp_network *network, int begin, int limit, const struct run *run, const char *name)
+{
+    struct rdp_device *device = network->device;
+    rdp_device_range_push(device, name);
+    int status = run_operations(network, begin, limit, run);
+    rdp_device_range_pop(device);
+    RDP_TRY(status);
+    return network->config.timed ? sum_up_stamps(network) : RDP_OK;
+}
+
+int rdp_network_forward(struct rdp_network *network, int micro, bool training, float loss_scale, rdp_network_tick tick,
+                        void *context)
 {
     struct run run = {.training = training, .tick = tick, .context = context};
-    network->plan->batch = batch;
+    network->plan->micro = micro;
     network->plan->loss_scale = loss_scale;
-    return run_operations(network, 0, network->plan->forward_count, &run);
+    return run_pass(network, 0, network->plan->forward_count, &run, "forward");
 }
 
 int rdp_network_backward(struct rdp_network *network, rdp_network_ready ready, rdp_network_tick tick, void *context)
 {
     struct run run = {.training = true, .tick = tick, .ready = ready, .context = context};
-    return run_operations(network, network->plan->forward_count, network->plan->operation_count, &run);
+    return run_pass(network, network->plan->forward_count, network->plan->operation_count, &run, "backward");
 }
 
 int rdp_network_logits(struct rdp_network *network, float *host)

@@ -19,8 +19,8 @@
 #include "kernels/kernels.h"
 #include "model.h"
 
-struct rdp_comm;
 struct rdp_network;
+struct rdp_reducer;
 
 /* What a step reports besides gradients; lies behind the gradients so that the last bucket carries it. */
 enum {
@@ -32,20 +32,30 @@ enum {
 };
 
 struct rdp_network_config {
-    int batch;               /* images of one pass on this rank */
+    int batch;               /* images of one pass (micro-batch) on this rank */
+    int micro_batches;       /* most passes whose samples are loaded at once; 0 means 1 */
     bool training;           /* backward will be used */
     bool whole_batch_chunks; /* no cache blocking; for comparison in bench */
+    bool timed;              /* rdp_network_times() will be asked */
     double label_smoothing;
-    struct rdp_comm *sync_bn; /* batch-norm statistics over these ranks; NULL: this rank's own */
+    struct rdp_reducer *reducer; /* the gradients will be summed by it, so they lie where it likes them; NULL: nobody */
+    bool sync_bn;                /* batch-norm statistics over the reducer's ranks */
 };
 
-/* The samples of one pass. Host arrays of `batch` entries; rows index `images`. */
+/* The samples of the next passes: host arrays of `count` = batch x micro-batches entries; rows index `images`. */
 struct rdp_batch {
     const uint8_t *images; /* device: u8 (.,32,32,3) */
     const int64_t *rows, *samples;
     const uint8_t *labels;
-    int valid; /* rows that count; the rest are padding (evaluation's last batch) */
+    int count;
+    int valid; /* rows of each pass that count; the rest are padding (evaluation's last batch) */
     struct rdp_augment augment;
+};
+
+/* What a pass reads, in device memory; behind it lie rows, samples i64 and labels u8 of all micro-batches. */
+struct rdp_inputs {
+    struct rdp_step_values values;
+    float totals[RDP_TOTALS]; /* where the step's totals start */
 };
 
 /* A flat array's piece that holds one row of the model's parameter table. */
@@ -61,11 +71,13 @@ struct rdp_network {
     struct rdp_row *rows;   /* one per model parameter; state rows index `state` */
     size_t parameter_count; /* f32 elements of parameters, and of gradients before the totals */
     size_t state_count;
-    float *parameters;  /* device f32 */
-    float *gradients;   /* device f32 [parameter_count + RDP_TOTALS]; NULL unless training */
-    float *totals;      /* device f32 [RDP_TOTALS]; &gradients[parameter_count] when training */
-    float *state;       /* device f32: running statistics */
-    size_t *boundaries; /* ascending offsets where a parameter's gradient ends; the last covers the totals */
+    float *parameters;         /* device f32 */
+    float *gradients;          /* device f32 [parameter_count + RDP_TOTALS]; NULL unless training */
+    float *totals;             /* device f32 [RDP_TOTALS]; &gradients[parameter_count] when training */
+    float *state;              /* device f32: running statistics */
+    void *copies;              /* device: what the convolutions read, written along by the optimiser; NULL: none */
+    struct rdp_inputs *inputs; /* device */
+    size_t *boundaries;        /* ascending offsets where a parameter's gradient ends; the last covers the totals */
     size_t boundary_count;
     size_t activation_bytes;       /* for the banner */
     struct rdp_network_plan *plan; /* network_plan.h */
@@ -82,7 +94,7 @@ int rdp_network_put(struct rdp_network *network, int row, const float *host, flo
 int rdp_network_take(struct rdp_network *network, int row, const float *flat, float *host);
 /* PyTorch's default initialisation; a pure function of (seed, row, element). */
 int rdp_network_initialise(struct rdp_network *network, uint64_t seed);
-/* Parameters were written: makes the forms that the convolutions read. */
+/* Parameters were written (and `copies`, if there are any, not): makes the forms that the convolutions read. */
 int rdp_network_weights_changed(struct rdp_network *network);
 
 /* Called after each operation (may be NULL): watchdog, communication progress. */
@@ -90,18 +102,23 @@ typedef int (*rdp_network_tick)(void *context);
 /* Called as gradients become final: gradients[0 .. watermark) are. */
 typedef int (*rdp_network_ready)(void *context, size_t watermark);
 
+/* Takes the next passes' samples and values to the device; the host arrays may be reused at once. */
+int rdp_network_load(struct rdp_network *network, const struct rdp_batch *batch, const struct rdp_inputs *inputs);
+/* totals = inputs->totals. */
+int rdp_network_begin_totals(struct rdp_network *network);
 /*
- * Forward and loss. Training: batch statistics, dlogits = d(sum of losses) * loss_scale; running statistics move.
- * Otherwise running statistics normalise. Adds the sum of losses and the correct predictions to totals (device).
+ * Forward and loss of the loaded micro-batch `micro`. Training: batch statistics, dlogits = d(sum of losses) *
+ * loss_scale; running statistics move. Otherwise running statistics normalise. Adds the sum of losses and the correct
+ * predictions to totals (device).
  */
-int rdp_network_forward(struct rdp_network *network, const struct rdp_batch *batch, bool training, float loss_scale,
-                        rdp_network_tick tick, void *context);
+int rdp_network_forward(struct rdp_network *network, int micro, bool training, float loss_scale, rdp_network_tick tick,
+                        void *context);
 /* Backward of the last training forward; overwrites gradients. */
 int rdp_network_backward(struct rdp_network *network, rdp_network_ready ready, rdp_network_tick tick, void *context);
 /* Logits of the last forward, host f32 (batch, classes). Blocking. */
 int rdp_network_logits(struct rdp_network *network, float *host);
 
-/* Where the time of the passes since the last reset went, by operation. */
+/* Where the device's time of the passes since the last reset went, by operation (config.timed). */
 struct rdp_operation_time {
     const char *operation; /* "convolution forward", "batch-norm apply", ... */
     double seconds;

@@ -323,6 +323,7 @@ static int create_layers(struct rdp_network *network)
                                        .activation = layer->activation,
                                        .slope = layer->slope,
                                        .residual = layer->residual != RDP_NO_LAYER,
+                                       .synchronised = network->config.sync_bn,
                                        .training = network->config.training};
             RDP_TRY(device->ops->bn_create(device, &network->plan->bns[i], &desc));
         }
@@ -468,6 +469,7 @@ void rdp_network_plan_destroy(struct rdp_network *network)
     device->ops->free(device, plan->logits);
     device->ops->free(device, plan->dlogits);
     free(plan->slots);
+    free(plan->inputs_host);
     free(plan->convs);
     free(plan->bns);
     free(plan->out);

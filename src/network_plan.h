@@ -32,7 +32,10 @@ enum rdp_operation_kind {
         RDP_OP_KINDS
 };
 
-enum { RDP_NO_TENSOR = -1 };
+enum {
+    RDP_NO_TENSOR = -1,
+    RDP_NETWORK_STAMPS = RDP_STAMPS - 8 /* of the device's stamps; the last ones are the step's */
+};
 
 struct rdp_operation {
     enum rdp_operation_kind kind;
@@ -63,8 +66,15 @@ struct rdp_network_plan {
     int *out; /* tensor that a layer writes */
     /* The head, device f32: (batch, channels), (batch, classes) */
     float *features, *dfeatures, *logits, *dlogits;
-    const struct rdp_batch *batch; /* of the pass that runs */
+    struct rdp_batch batch;  /* as loaded; the host arrays are not read any more */
+    char *inputs_host;       /* where a load is put together */
+    int64_t *rows, *samples; /* device, behind network->inputs */
+    uint8_t *labels;         /* device */
+    int micro;               /* of the pass that runs */
     float loss_scale;
+    /* config.timed: the operation that ended at each stamp; summed up when the stamps are used up or asked for. */
+    enum rdp_operation_kind stamped[RDP_STAMPS];
+    int stamp_count;
     double seconds[RDP_OP_KINDS];
 };
 

@@ -8,6 +8,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/status.h"
@@ -16,31 +17,45 @@
 
 _Static_assert(sizeof(enum rdp_block) == sizeof(int), "choices are stored as int");
 
-#define TRAIN RDP_CMD_TRAIN
-#define BENCH RDP_CMD_BENCH
-#define MODEL (RDP_CMD_TRAIN | RDP_CMD_SUMMARY | RDP_CMD_BENCH)
-#define EVAL RDP_CMD_EVAL
-#define NETWORK (RDP_CMD_EVAL | RDP_CMD_PREDICT) /* take the model from a checkpoint */
+#define TRAIN    RDP_CMD_TRAIN
+#define BENCH    RDP_CMD_BENCH
+#define MODEL    (RDP_CMD_TRAIN | RDP_CMD_SUMMARY | RDP_CMD_BENCH)
+#define EVAL     RDP_CMD_EVAL
+#define NETWORK  (RDP_CMD_EVAL | RDP_CMD_PREDICT) /* take the model from a checkpoint */
 #define COMPUTES (TRAIN | BENCH | NETWORK)
-#define DECIDES RDP_OPTION_DECIDES
-#define ABOVE RDP_OPTION_ABOVE_MIN
-#define BELOW RDP_OPTION_BELOW_MAX
+#define DECIDES  RDP_OPTION_DECIDES
+#define ABOVE    RDP_OPTION_ABOVE_MIN
+#define BELOW    RDP_OPTION_BELOW_MAX
 
 #define FIELD(field) offsetof(struct rdp_options, field)
 #define YES_NO(name, field, initial, flags, commands, help) \
-    {GROUP, name, "yes|no", RDP_OPTION_YES_NO, FIELD(field), initial, 0, 0, flags, commands, help}
+    { \
+        GROUP, name, "yes|no", RDP_OPTION_YES_NO, FIELD(field), initial, 0, 0, flags, commands, help \
+    }
 #define CHOICE(name, values, field, initial, flags, commands, help) \
-    {GROUP, name, values, RDP_OPTION_CHOICE, FIELD(field), initial, 0, 0, flags, commands, help}
+    { \
+        GROUP, name, values, RDP_OPTION_CHOICE, FIELD(field), initial, 0, 0, flags, commands, help \
+    }
 #define INTEGER(name, field, initial, min, max, flags, commands, help) \
-    {GROUP, name, "N", RDP_OPTION_INTEGER, FIELD(field), initial, min, max, flags, commands, help}
+    { \
+        GROUP, name, "N", RDP_OPTION_INTEGER, FIELD(field), initial, min, max, flags, commands, help \
+    }
 #define INTEGER64(name, field, initial, min, max, flags, commands, help) \
-    {GROUP, name, "N", RDP_OPTION_INTEGER64, FIELD(field), initial, min, max, flags, commands, help}
+    { \
+        GROUP, name, "N", RDP_OPTION_INTEGER64, FIELD(field), initial, min, max, flags, commands, help \
+    }
 #define REAL(name, field, initial, min, max, flags, commands, help) \
-    {GROUP, name, "X", RDP_OPTION_REAL, FIELD(field), initial, min, max, flags, commands, help}
+    { \
+        GROUP, name, "X", RDP_OPTION_REAL, FIELD(field), initial, min, max, flags, commands, help \
+    }
 #define LIST(name, field, initial, min, max, flags, commands, help) \
-    {GROUP, name, "N,N,...", RDP_OPTION_LIST, FIELD(field), initial, min, max, flags, commands, help}
+    { \
+        GROUP, name, "N,N,...", RDP_OPTION_LIST, FIELD(field), initial, min, max, flags, commands, help \
+    }
 #define TEXT(name, values, field, initial, flags, commands, help) \
-    {GROUP, name, values, RDP_OPTION_TEXT, FIELD(field), initial, 0, 0, flags, commands, help}
+    { \
+        GROUP, name, values, RDP_OPTION_TEXT, FIELD(field), initial, 0, 0, flags, commands, help \
+    }
 
 const struct rdp_option rdp_option_rows[] = {
 #define GROUP "files"
@@ -71,12 +86,15 @@ const struct rdp_option rdp_option_rows[] = {
 #define GROUP "device"
     CHOICE("device", "auto|cpu|cuda", device, "auto", 0, COMPUTES | RDP_CMD_INFO,
            "what computes; auto says what it chose"),
-    CHOICE("precision", "fp32|bf16", precision, "fp32", DECIDES, COMPUTES,
-           "of activations and convolutions; weights, statistics and sums are always fp32"),
+    CHOICE("precision", "fp32|tf32|bf16", precision, "fp32", DECIDES, COMPUTES,
+           "of activations and convolutions; weights, statistics and sums are always fp32; tf32: GPUs only"),
     INTEGER("threads", threads, "0", 0, 4096, 0, COMPUTES | RDP_CMD_INFO,
             "CPU threads per rank; 0: as many as it may run on"),
     CHOICE("conv-algorithm", "auto|direct|winograd", conv_algorithm, "auto", DECIDES, COMPUTES,
            "of convolutions on the CPU"),
+    YES_NO("graph", graph, "yes", 0, TRAIN | BENCH, "GPU: record a step as a CUDA graph and replay it"),
+    TEXT("plan-cache", "auto|none|FILE", plan_cache, "auto", 0, COMPUTES,
+         "GPU: keeps the convolution algorithms that were timed; auto: ~/.cache/resnet-dp/convolutions"),
 #undef GROUP
 #define GROUP "training"
     INTEGER("epochs", epochs, "10", 1, 1000000, DECIDES, TRAIN, "passes over the training data"),
@@ -128,6 +146,8 @@ const struct rdp_option rdp_option_rows[] = {
             "epochs between evaluations; 0: only after the last"),
 #undef GROUP
 #define GROUP "ranks"
+    CHOICE("comm", "auto|mpi|nccl", transport, "auto", 0, TRAIN | BENCH,
+           "what sums gradients; auto: NCCL between GPUs, MPI between CPUs and for ranks that share a GPU"),
     REAL("bucket-mb", bucket_mb, "4", 0, 65536, ABOVE, TRAIN | BENCH, "MiB of gradients per all-reduce"),
     YES_NO("overlap", overlap, "yes", 0, TRAIN | BENCH, "all-reduce while backward goes on"),
     YES_NO("sync-bn", sync_bn, "no", DECIDES, TRAIN | BENCH, "batch-norm statistics over all ranks"),
@@ -145,6 +165,10 @@ const struct rdp_option rdp_option_rows[] = {
 #define GROUP "reporting"
     YES_NO("progress", progress, "yes", 0, TRAIN, "progress bar on a terminal, a line now and then elsewhere"),
     YES_NO("step-log", step_log, "no", 0, TRAIN, "write loss and learning rate of every step to steps.csv"),
+    INTEGER("report-every", report_every, "0", 0, 256, 0, TRAIN,
+            "steps between looks at the loss and at signals; 0: 1 on CPUs, 16 on GPUs"),
+    TEXT("profile-steps", "A:B", profile_steps, "", 0, TRAIN,
+         "GPU: steps that a profiler collects, as with nsys profile --capture-range=cudaProfilerApi"),
     YES_NO("plot", plot, "yes", 0, TRAIN, "draw loss, accuracy and learning rate when the run ends"),
     INTEGER("top", top, "3", 1, 10, 0, RDP_CMD_PREDICT, "classes to print per image"),
     INTEGER("steps", steps, "10", 1, 1000000, 0, BENCH, "timed steps per repeat"),
@@ -155,10 +179,14 @@ const struct rdp_option rdp_option_rows[] = {
 const size_t rdp_option_count = sizeof rdp_option_rows / sizeof rdp_option_rows[0];
 
 const struct rdp_command_name rdp_command_names[] = {
-    {RDP_CMD_TRAIN, "train", "", 0, 0},     {RDP_CMD_PREPARE, "prepare", "", 0, 0},
-    {RDP_CMD_SUMMARY, "summary", "", 0, 0}, {RDP_CMD_EVAL, "eval", "", 0, 0},
-    {RDP_CMD_PREDICT, "predict", " IMAGE...", 1, 1 << 30}, {RDP_CMD_INSPECT, "inspect", " FILE", 1, 1},
-    {RDP_CMD_INFO, "info", "", 0, 0},       {RDP_CMD_BENCH, "bench", "", 0, 0},
+    {RDP_CMD_TRAIN, "train", "", 0, 0},
+    {RDP_CMD_PREPARE, "prepare", "", 0, 0},
+    {RDP_CMD_SUMMARY, "summary", "", 0, 0},
+    {RDP_CMD_EVAL, "eval", "", 0, 0},
+    {RDP_CMD_PREDICT, "predict", " IMAGE...", 1, 1 << 30},
+    {RDP_CMD_INSPECT, "inspect", " FILE", 1, 1},
+    {RDP_CMD_INFO, "info", "", 0, 0},
+    {RDP_CMD_BENCH, "bench", "", 0, 0},
     {RDP_CMD_PLOT, "plot", " RUN-DIR", 1, 1},
 };
 const size_t rdp_command_count = sizeof rdp_command_names / sizeof rdp_command_names[0];
@@ -235,8 +263,30 @@ static int check_pad_shortcut(const struct rdp_options *options)
     return RDP_OK;
 }
 
+const char *rdp_precision_text(const struct rdp_options *options)
+{
+    return options->precision == RDP_BF16 ? "bf16" : options->precision == RDP_TF32 ? "tf32" : "fp32";
+}
+
+int rdp_options_profile(const struct rdp_options *options, int64_t *first, int64_t *last)
+{
+    const char *text = options->profile_steps;
+    char *colon, *end;
+    *first = *last = 0;
+    if (text[0] == '\0')
+        return RDP_OK;
+    *first = strtoll(text, &colon, 10);
+    *last = *colon == ':' ? strtoll(colon + 1, &end, 10) : 0;
+    if (*colon != ':' || end == colon + 1 || *end != '\0' || *first < 1 || *last < *first)
+        return rdp_fail(RDP_EUSAGE, "--profile-steps %s: give the first and the last step, from 1, as in 100:110",
+                        text);
+    return RDP_OK;
+}
+
 int rdp_options_check(const struct rdp_options *options)
 {
+    int64_t first, last;
+    RDP_TRY(rdp_options_profile(options, &first, &last));
     if (options->blocks.count != options->widths.count)
         return rdp_fail(RDP_EUSAGE, "--blocks has %d stages, --widths has %d: give both one number per stage",
                         options->blocks.count, options->widths.count);

@@ -14,7 +14,7 @@
 enum { RDP_STAGES_MAX = 8, RDP_PATH_MAX = 1024 };
 
 enum rdp_device_kind { RDP_DEVICE_AUTO, RDP_DEVICE_CPU, RDP_DEVICE_CUDA };
-enum rdp_precision { RDP_FP32, RDP_BF16 };
+enum rdp_precision { RDP_FP32, RDP_TF32, RDP_BF16 };
 enum rdp_block { RDP_BLOCK_BASIC, RDP_BLOCK_BOTTLENECK };
 enum rdp_activation { RDP_RELU, RDP_LEAKY_RELU };
 /* 1x1 convolution + BN; He et al.'s option A (subsample, pad with zeros). */
@@ -24,6 +24,7 @@ enum rdp_lr_scaling { RDP_LR_SCALING_NONE, RDP_LR_SCALING_LINEAR, RDP_LR_SCALING
 enum rdp_crop { RDP_CROP_NONE, RDP_CROP_ZERO, RDP_CROP_REFLECT };
 enum rdp_shuffle { RDP_SHUFFLE_GLOBAL, RDP_SHUFFLE_LOCAL };
 enum rdp_evaluate_on { RDP_EVALUATE_RANK0, RDP_EVALUATE_ALL };
+enum rdp_transport { RDP_COMM_AUTO, RDP_COMM_MPI, RDP_COMM_NCCL };
 enum rdp_conv_algorithm { RDP_CONV_AUTO, RDP_CONV_DIRECT, RDP_CONV_WINOGRAD };
 
 struct rdp_int_list {
@@ -47,9 +48,11 @@ struct rdp_options {
     enum rdp_shortcut shortcut;     /* --shortcut conv|pad */
     /* device */
     enum rdp_device_kind device;            /* --device auto|cpu|cuda */
-    enum rdp_precision precision;           /* --precision fp32|bf16 */
+    enum rdp_precision precision;           /* --precision fp32|tf32|bf16 */
     int threads;                            /* --threads 0: sized from the affinity mask */
     enum rdp_conv_algorithm conv_algorithm; /* --conv-algorithm auto|direct|winograd */
+    bool graph;                             /* --graph yes|no: GPU: record the step once and replay it */
+    char plan_cache[RDP_PATH_MAX]; /* --plan-cache auto|none|FILE: GPU: where timed convolution plans are kept */
     /* training */
     int epochs;             /* --epochs 10 */
     int batch;              /* --batch 128: global batch, over all ranks and micro-batches */
@@ -83,10 +86,11 @@ struct rdp_options {
     enum rdp_evaluate_on evaluate_on; /* --evaluate-on rank0|all */
     int evaluate_every;               /* --evaluate-every 1: epochs; the last one always; 0: only the last */
     /* ranks */
-    double bucket_mb;    /* --bucket-mb 4: MiB per all-reduce */
-    bool overlap;        /* --overlap yes|no */
-    bool sync_bn;        /* --sync-bn yes|no */
-    double comm_timeout; /* --comm-timeout 120: seconds; 0: none */
+    enum rdp_transport transport; /* --comm auto|mpi|nccl: what sums gradients that lie on GPUs */
+    double bucket_mb;             /* --bucket-mb 4: MiB per all-reduce */
+    bool overlap;                 /* --overlap yes|no */
+    bool sync_bn;                 /* --sync-bn yes|no */
+    double comm_timeout;          /* --comm-timeout 120: seconds; 0: none */
     /* checkpoints */
     int checkpoint_epochs;     /* --checkpoint-epochs 1; 0 off */
     int64_t checkpoint_steps;  /* --checkpoint-steps 0 */
@@ -94,9 +98,12 @@ struct rdp_options {
     int keep;                  /* --keep 3 */
     char resume[RDP_PATH_MAX]; /* --resume none|auto|FILE */
     /* reporting */
-    bool progress; /* --progress yes|no, default yes; a bar on a terminal, plain lines elsewhere */
-    bool step_log; /* --step-log yes|no, default no: loss and learning rate of every step in steps.csv */
-    bool plot;     /* --plot yes|no, default yes: plots at the end of the run */
+    bool progress;    /* --progress yes|no, default yes; a bar on a terminal, plain lines elsewhere */
+    bool step_log;    /* --step-log yes|no, default no: loss and learning rate of every step in steps.csv */
+    int report_every; /* --report-every 0: steps between looks at the loss; 0: the device's choice */
+    char profile_steps
+        [RDP_PATH_MAX]; /* --profile-steps A:B: GPU: the steps (from 1) that a profiler collects; "": none */
+    bool plot;          /* --plot yes|no, default yes: plots at the end of the run */
     /* other commands */
     char from[RDP_PATH_MAX];             /* prepare: --from DIR|FILE.tar.gz */
     char out[RDP_PATH_MAX];              /* prepare, plot: --out FILE */
@@ -137,6 +144,10 @@ int rdp_options_parse(struct rdp_options *options, int command, const char *comm
  * serves every command). */
 int rdp_options_read_recipe(struct rdp_options *options, const char *path);
 int rdp_options_read_text(struct rdp_options *options, const char *text, const char *name);
+/* "fp32", as --precision says it. */
+const char *rdp_precision_text(const struct rdp_options *options);
+/* The first and last step (from 1) of --profile-steps; 0 and 0 without it. RDP_EUSAGE unless "A:B", 1 <= A <= B. */
+int rdp_options_profile(const struct rdp_options *options, int64_t *first, int64_t *last);
 /* Checks what one option alone cannot know (lists of one length, batch >= accumulate, warm-up < epochs, ...). */
 int rdp_options_check(const struct rdp_options *options);
 /* --help of a command: grouped, with defaults, ranges and choices, from the table. */

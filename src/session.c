@@ -1,9 +1,15 @@
-/* Launch, communicator and device of a command; see session.h. */
+/* Launch, communicator, device and reducer of a command; see session.h. */
 #include "session.h"
 
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "base/log.h"
 #include "base/status.h"
+#include "comm/device_choice.h"
 #include "comm/watchdog.h"
 
 int rdp_session_begin(struct rdp_session *session, bool parallel, int *argc, char ***argv)
@@ -16,38 +22,118 @@ int rdp_session_begin(struct rdp_session *session, bool parallel, int *argc, cha
     return rdp_comm_create(&session->comm, &session->launch);
 }
 
-static int open_device(struct rdp_device **device, const struct rdp_options *options, int threads)
+/* The folder of --plan-cache auto, made if need be: $XDG_CACHE_HOME/resnet-dp or ~/.cache/resnet-dp. Without a home, or
+ * where none can be made, there is no cache: plans are then timed at every start. */
+static void default_plan_cache(char *path, size_t size)
 {
-    if (options->device == RDP_DEVICE_CUDA)
-        return rdp_fail(RDP_EUSAGE, "--device cuda: this resnet-dp was built without CUDA; use --device cpu or auto");
-    struct rdp_device_config config = {
-        .threads = threads,
-        .bf16 = options->precision == RDP_BF16,
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    char folder[RDP_PATH_MAX - 32];
+    int length;
+    path[0] = '\0';
+    if (cache != NULL && cache[0] == '/')
+        length = snprintf(folder, sizeof folder, "%s", cache);
+    else if (home != NULL && home[0] == '/')
+        length = snprintf(folder, sizeof folder, "%s/.cache", home);
+    else
+        return;
+    if (length < 0 || (size_t)length + sizeof "/resnet-dp" > sizeof folder)
+        return;
+    if (mkdir(folder, 0777) != 0 && errno != EEXIST)
+        return;
+    strcat(folder, "/resnet-dp");
+    if (mkdir(folder, 0777) == 0 || errno == EEXIST)
+        snprintf(path, size, "%s/convolutions", folder);
+}
+
+static void choose_plan_cache(struct rdp_session *session, const struct rdp_options *options)
+{
+    if (strcmp(options->plan_cache, "none") == 0)
+        session->plan_cache[0] = '\0';
+    else if (strcmp(options->plan_cache, "auto") == 0)
+        default_plan_cache(session->plan_cache, sizeof session->plan_cache);
+    else
+        snprintf(session->plan_cache, sizeof session->plan_cache, "%s", options->plan_cache);
+}
+
+static struct rdp_device_config device_config(const struct rdp_session *session, const struct rdp_options *options)
+{
+    return (struct rdp_device_config){
+        .precision = options->precision == RDP_BF16   ? RDP_KERNEL_BF16
+                     : options->precision == RDP_TF32 ? RDP_KERNEL_TF32
+                                                      : RDP_KERNEL_F32,
+        .threads = session->threads,
         .algorithm = options->conv_algorithm == RDP_CONV_DIRECT     ? RDP_ALGORITHM_DIRECT
                      : options->conv_algorithm == RDP_CONV_WINOGRAD ? RDP_ALGORITHM_WINOGRAD
                                                                     : RDP_ALGORITHM_AUTO,
+        .plan_cache = session->plan_cache,
     };
-    return rdp_cpu_device_open(device, &config);
+}
+
+/* Visible GPUs, 0 where --device says cpu; the reason for none is kept for the banner of --device auto. */
+static int count_gpus(struct rdp_session *session, const struct rdp_options *options)
+{
+    return options->device == RDP_DEVICE_CPU ? 0
+                                             : rdp_cuda_device_count(session->device_note, sizeof session->device_note);
+}
+
+static int open_device(struct rdp_session *session, const struct rdp_options *options, int gpus)
+{
+    struct rdp_device_config config = device_config(session, options);
+    if (options->device == RDP_DEVICE_CPU || (options->device == RDP_DEVICE_AUTO && gpus == 0))
+        return rdp_cpu_device_open(&session->device, &config);
+    if (gpus == 0)
+        return rdp_fail(RDP_EUSAGE, "--device cuda: %s; use --device cpu or auto", session->device_note);
+    RDP_TRY(rdp_device_choose(&session->launch, gpus, &config.index));
+    choose_plan_cache(session, options);
+    return rdp_cuda_device_open(&session->device, &config);
 }
 
 int rdp_session_open_device(struct rdp_session *session, const struct rdp_options *options)
 {
+    int64_t gpus = count_gpus(session, options);
     int status =
         rdp_launch_threads(&session->launch, options->threads, &session->threads, session->note, sizeof session->note);
+    /* --device auto: the same kind on all ranks; an explicit cuda fails on the rank that has none. */
+    if (options->device == RDP_DEVICE_AUTO)
+        RDP_TRY(session->comm->ops->allreduce_i64(session->comm, &gpus, 1, RDP_MIN, "number of GPUs"));
     if (status == RDP_OK)
-        status = open_device(&session->device, options, session->threads);
+        status = open_device(session, options, (int)gpus);
     RDP_TRY(rdp_comm_agree(session->comm, status, "opening the device"));
     return rdp_comm_agree(session->comm, rdp_watchdog_start(&session->launch, options->comm_timeout),
                           "starting the watchdog");
 }
 
-int rdp_session_lone_device(struct rdp_device **device, const struct rdp_options *options)
+/* Which ranks drive one GPU together, told in the banner. Collective. */
+static int find_sharing(struct rdp_session *session, bool *shared)
 {
-    struct rdp_launch launch = {.size = 1, .local_size = 1, .host_count = 1};
-    char note[256];
-    int threads;
-    RDP_TRY(rdp_launch_threads(&launch, options->threads, &threads, note, sizeof note));
-    return open_device(device, options, threads);
+    struct rdp_cuda_identity identity;
+    *shared = false;
+    if (session->device->ops->stream(session->device) == NULL)
+        return RDP_OK;
+    RDP_TRY(rdp_comm_agree(session->comm, rdp_cuda_device_identify(session->device->config.index, &identity),
+                           "identifying the GPUs"));
+    return rdp_device_sharing(session->comm, &session->launch, identity.pci_bus, shared, session->device_note,
+                              sizeof session->device_note);
+}
+
+int rdp_session_open_reducer(struct rdp_session *session, const struct rdp_options *options)
+{
+    struct rdp_reducer_config config = {
+        .kind = options->transport == RDP_COMM_NCCL  ? RDP_REDUCER_NCCL
+                : options->transport == RDP_COMM_MPI ? RDP_REDUCER_MPI
+                                                     : RDP_REDUCER_AUTO,
+        .stream = session->device->ops->stream(session->device),
+        .timeout_seconds = options->comm_timeout,
+    };
+    RDP_TRY(find_sharing(session, &config.shared_device));
+    return rdp_reducer_create(&session->reducer, session->comm, &config);
+}
+
+int rdp_session_lone_device(struct rdp_session *session, const struct rdp_options *options)
+{
+    RDP_TRY(
+        rdp_launch_threads(&session->launch, options->threads, &session->threads, session->note, sizeof session->note));
+    return open_device(session, options, count_gpus(session, options));
 }
 
 struct rdp_augment rdp_session_augment(const struct rdp_options *options, const float mean[3], const float std[3])
@@ -69,6 +155,8 @@ struct rdp_augment rdp_session_augment(const struct rdp_options *options, const 
 void rdp_session_end(struct rdp_session *session)
 {
     rdp_watchdog_stop();
+    rdp_reducer_destroy(session->reducer);
+    session->reducer = NULL;
     rdp_device_close(session->device);
     session->device = NULL;
     rdp_comm_destroy(session->comm);

@@ -7,24 +7,31 @@
 
 #include "comm/comm.h"
 #include "comm/launch.h"
+#include "comm/reducer.h"
 #include "kernels/kernels.h"
 #include "options.h"
 
 struct rdp_session {
     struct rdp_launch launch;
-    struct rdp_comm *comm;     /* owned */
-    struct rdp_device *device; /* owned; NULL until rdp_session_open_device */
+    struct rdp_comm *comm;       /* owned */
+    struct rdp_device *device;   /* owned; NULL until rdp_session_open_device */
+    struct rdp_reducer *reducer; /* owned; NULL until rdp_session_open_reducer */
     int threads;
-    char note[256]; /* how the threads were found, for the banner; may be empty */
+    char note[256];                /* how the threads were found, for the banner; may be empty */
+    char device_note[512];         /* why there is no GPU, or which ranks share one; may be empty */
+    char plan_cache[RDP_PATH_MAX]; /* of --plan-cache; "" for none */
 };
 
 /* Starts MPI if `parallel`, else a launch of one rank without it. */
 int rdp_session_begin(struct rdp_session *session, bool parallel, int *argc, char ***argv);
-/* Sizes the threads, opens the device that --device asks for, starts the watchdog. Collective, agreed: all ranks return
- * the same status. RDP_EUSAGE: a device that this build or machine does not have. */
+/* Sizes the threads, opens the device that --device asks for (auto: a GPU if every rank has one), starts the watchdog.
+ * Collective, agreed: all ranks return the same status. RDP_EUSAGE: a device that this build or machine does not have.
+ */
 int rdp_session_open_device(struct rdp_session *session, const struct rdp_options *options);
-/* A device for commands that run alone: the same choice without ranks. Owned by the caller. */
-int rdp_session_lone_device(struct rdp_device **device, const struct rdp_options *options);
+/* Opens the reducer that --comm asks for, for the open device. Collective, agreed. RDP_EUSAGE: see reducer.h. */
+int rdp_session_open_reducer(struct rdp_session *session, const struct rdp_options *options);
+/* The same for commands that run alone, without ranks and reducer. */
+int rdp_session_lone_device(struct rdp_session *session, const struct rdp_options *options);
 /* What the options say about augmentation, enabled; mean and std are of the pixels divided by 255. */
 struct rdp_augment rdp_session_augment(const struct rdp_options *options, const float mean[3], const float std[3]);
 /* Releases everything, in reverse order; MPI_Finalize last. */

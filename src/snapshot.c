@@ -146,7 +146,7 @@ int rdp_snapshot_take(struct rdp_checkpoint **checkpoint, struct rdp_network *ne
     RDP_TRY(rdp_comm_agree(comm, check_equal(network, comm), "comparing the ranks' parameters"));
     int status = comm->rank == 0 ? take(checkpoint, network, momentum, standing, options, info, comm) : RDP_OK;
     status = rdp_comm_agree(comm, status, "collecting the checkpoint");
-    if (status == RDP_OK && comm->size > 1 && network->config.sync_bn == NULL) {
+    if (status == RDP_OK && comm->size > 1 && !network->config.sync_bn) {
         float *own;
         status = rdp_calloc((void **)&own, network->state_count, sizeof *own, "running statistics");
         if (status == RDP_OK)

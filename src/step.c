@@ -7,35 +7,34 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/status.h"
+#include "comm/comm.h"
 #include "comm/watchdog.h"
 
-static int compare_ranges(const void *a, const void *b)
-{
-    const struct range *left = a, *right = b;
-    return (left->begin > right->begin) - (left->begin < right->begin);
-}
+/* The step's stamps, behind the network's. */
+enum { STAMP_BACKWARD = RDP_STAMPS - 3, STAMP_REDUCED, STAMP_UPDATED };
 
-/* Neighbours with the same decay become one range; gaps between rows are zeros, which the update keeps zero. */
-static int make_ranges(struct rdp_step *step)
+/* Which blocks of the parameter array decay. Rows begin at block boundaries; what lies between them is zero and stays
+ * zero either way. */
+static int make_decays(struct rdp_step *step)
 {
     const struct rdp_network *network = step->network;
     const struct rdp_model *model = network->model;
-    int rows = 0;
-    RDP_TRY(rdp_calloc((void **)&step->ranges, (size_t)model->parameter_count, sizeof *step->ranges,
-                       "the optimiser's ranges"));
-    for (int i = 0; i < model->parameter_count; i++)
-        if (model->parameters[i].kind == RDP_PARAMETER_TRAINED)
-            step->ranges[rows++] =
-                (struct range){network->rows[i].offset, network->rows[i].offset + network->rows[i].stored_count,
-                               model->parameters[i].decays};
-    qsort(step->ranges, (size_t)rows, sizeof *step->ranges, compare_ranges);
-    for (int i = 0; i < rows; i++) {
-        if (step->range_count > 0 && step->ranges[step->range_count - 1].decays == step->ranges[i].decays)
-            step->ranges[step->range_count - 1].end = step->ranges[i].end;
-        else
-            step->ranges[step->range_count++] = step->ranges[i];
+    struct rdp_device *device = network->device;
+    const size_t blocks = (network->parameter_count + RDP_DECAY_BLOCK - 1) / RDP_DECAY_BLOCK;
+    uint8_t *decays;
+    RDP_TRY(rdp_calloc((void **)&decays, blocks, 1, "the optimiser's mask"));
+    for (int i = 0; i < model->parameter_count; i++) {
+        const struct rdp_row *row = &network->rows[i];
+        if (model->parameters[i].kind != RDP_PARAMETER_TRAINED || !model->parameters[i].decays)
+            continue;
+        for (size_t at = row->offset; at < row->offset + row->stored_count; at += RDP_DECAY_BLOCK)
+            decays[at / RDP_DECAY_BLOCK] = 1;
     }
-    return RDP_OK;
+    int status = device->ops->alloc(device, (void **)&step->decays, blocks, "the optimiser's mask");
+    if (status == RDP_OK)
+        status = device->ops->upload(device, step->decays, decays, blocks);
+    free(decays);
+    return status;
 }
 
 static int create(struct rdp_step *step)
@@ -43,21 +42,23 @@ static int create(struct rdp_step *step)
     struct rdp_network *network = step->network;
     struct rdp_device *device = network->device;
     size_t bytes = network->parameter_count * sizeof(float);
-    RDP_TRY(make_ranges(step));
+    RDP_TRY(make_decays(step));
     RDP_TRY(device->ops->alloc(device, (void **)&step->momentum, bytes, "momentum"));
+    RDP_TRY(device->ops->alloc(device, (void **)&step->history, RDP_STEPS_AHEAD_MAX * RDP_TOTALS * sizeof(float),
+                               "the steps' totals"));
     if (step->options->accumulate > 1)
         RDP_TRY(device->ops->alloc(device, (void **)&step->accumulated, bytes, "accumulated gradients"));
-    return rdp_buckets_create(&step->buckets, step->comm, network->gradients, network->parameter_count + RDP_TOTALS,
+    return rdp_buckets_create(&step->buckets, step->reducer, network->gradients, network->parameter_count + RDP_TOTALS,
                               network->boundaries, network->boundary_count,
                               (size_t)(step->options->bucket_mb * 1024 * 1024), step->options->overlap);
 }
 
-int rdp_step_create(struct rdp_step **step, struct rdp_network *network, struct rdp_comm *comm,
+int rdp_step_create(struct rdp_step **step, struct rdp_network *network, struct rdp_reducer *reducer,
                     const struct rdp_options *options)
 {
     RDP_TRY(rdp_calloc((void **)step, 1, sizeof **step, "the training step"));
     (*step)->network = network;
-    (*step)->comm = comm;
+    (*step)->reducer = reducer;
     (*step)->options = options;
     int status = create(*step);
     if (status != RDP_OK) {
@@ -73,9 +74,12 @@ void rdp_step_destroy(struct rdp_step *step)
         return;
     struct rdp_device *device = step->network->device;
     rdp_buckets_destroy(step->buckets);
+    if (device->ops->recording_destroy != NULL)
+        device->ops->recording_destroy(device, step->recording);
     device->ops->free(device, step->momentum);
     device->ops->free(device, step->accumulated);
-    free(step->ranges);
+    device->ops->free(device, step->decays);
+    device->ops->free(device, step->history);
     free(step);
 }
 
@@ -94,12 +98,9 @@ static int ready(void *context, size_t watermark)
     float *gradients = step->network->gradients;
     struct rdp_device *device = step->network->device;
     if (step->accumulated != NULL && end > step->ready) {
-        if (step->last_micro)
-            RDP_TRY(
-                device->ops->add(device, gradients + step->ready, step->accumulated + step->ready, end - step->ready));
-        else
-            RDP_TRY(
-                device->ops->add(device, step->accumulated + step->ready, gradients + step->ready, end - step->ready));
+        float *sum = step->accumulated + step->ready, *own = gradients + step->ready;
+        RDP_TRY(step->last_micro ? device->ops->add(device, own, sum, end - step->ready)
+                                 : device->ops->add(device, sum, own, end - step->ready));
     }
     step->ready = end;
     return step->last_micro ? rdp_buckets_ready(step->buckets, watermark) : RDP_OK;
@@ -113,67 +114,147 @@ static int clear_accumulated(struct rdp_step *step)
                : device->ops->zero(device, step->accumulated, step->network->parameter_count * sizeof(float));
 }
 
-static int run_micro_batch(struct rdp_step *step, const struct rdp_slice *slice, const struct rdp_augment *augment,
-                           int micro)
+static int run_micro_batch(struct rdp_step *step, int micro)
 {
-    const int count = step->network->config.batch;
-    const int64_t first = (int64_t)micro * count;
-    const struct rdp_batch batch = {.images = slice->images,
-                                    .rows = slice->rows + first,
-                                    .samples = slice->samples + first,
-                                    .labels = slice->labels + first,
-                                    .valid = count,
-                                    .augment = *augment};
     step->last_micro = micro == step->options->accumulate - 1;
     step->ready = 0;
     /* The gradient of the global batch's mean loss: summing over micro-batches and ranks then needs no further factor.
      */
     const float scale = 1.0f / (float)step->options->batch;
-    RDP_TRY(rdp_network_forward(step->network, &batch, true, scale, tick, step));
+    RDP_TRY(rdp_network_forward(step->network, micro, true, scale, tick, step));
     return rdp_network_backward(step->network, ready, tick, step);
 }
 
-static int update(struct rdp_step *step, double lr)
+static int update(struct rdp_step *step)
 {
     struct rdp_network *network = step->network;
     struct rdp_device *device = network->device;
     const struct rdp_options *options = step->options;
-    const double begin = rdp_now();
-    for (int i = 0; i < step->range_count; i++) {
-        const struct range *range = &step->ranges[i];
-        struct rdp_sgd sgd = {.lr = (float)lr,
-                              .momentum = (float)options->momentum,
-                              .nesterov = options->nesterov,
-                              .weight_decay = range->decays ? (float)options->weight_decay : 0};
-        RDP_TRY(device->ops->sgd(device, &sgd, network->parameters + range->begin, network->gradients + range->begin,
-                                 step->momentum + range->begin, range->end - range->begin));
-    }
-    RDP_TRY(rdp_network_weights_changed(network));
-    step->optimizer_seconds += rdp_now() - begin;
-    return RDP_OK;
+    const struct rdp_sgd sgd = {.momentum = (float)options->momentum,
+                                .nesterov = options->nesterov,
+                                .weight_decay = (float)options->weight_decay};
+    RDP_TRY(device->ops->sgd(device, &sgd, &network->inputs->values, step->decays, network->parameters, network->copies,
+                             network->gradients, step->momentum, network->parameter_count));
+    return network->copies != NULL ? RDP_OK : rdp_network_weights_changed(network);
 }
 
-int rdp_step_run(struct rdp_step *step, const struct rdp_slice *slice, const struct rdp_augment *augment, double lr,
-                 bool stop, bool save, struct rdp_step_result *result)
+static int stamp(const struct rdp_step *step, int i)
 {
-    struct rdp_network *network = step->network;
-    struct rdp_device *device = network->device;
-    float totals[RDP_TOTALS] = {[RDP_TOTAL_STOP] = stop, [RDP_TOTAL_SAVE] = save};
-    if (slice->count != network->config.batch * step->options->accumulate)
-        return rdp_fail(RDP_EINTERNAL, "a step got %d samples for %d micro-batches of %d", slice->count,
-                        step->options->accumulate, network->config.batch);
-    RDP_TRY(device->ops->upload(device, network->totals, totals, sizeof totals));
+    struct rdp_device *device = step->network->device;
+    return step->timed ? device->ops->stamp(device, i) : RDP_OK;
+}
+
+/* Everything of a step that the device does, from its inputs to its totals. */
+static int run(struct rdp_step *step)
+{
+    struct rdp_device *device = step->network->device;
+    RDP_TRY(rdp_network_begin_totals(step->network));
     RDP_TRY(clear_accumulated(step));
     rdp_buckets_begin_step(step->buckets);
     for (int micro = 0; micro < step->options->accumulate; micro++)
-        RDP_TRY(run_micro_batch(step, slice, augment, micro));
-    RDP_TRY(rdp_buckets_finish(step->buckets, &step->exposed_seconds));
-    RDP_TRY(device->ops->download(device, totals, network->totals, sizeof totals));
-    *result = (struct rdp_step_result){totals[RDP_TOTAL_LOSS], (int64_t)totals[RDP_TOTAL_CORRECT],
-                                       totals[RDP_TOTAL_STOP] > 0, totals[RDP_TOTAL_SAVE] > 0};
-    if (!isfinite(result->loss_sum))
-        return rdp_fail(RDP_ENUMERIC,
-                        "the loss is %g: training has diverged; use a smaller --lr (it is %g) or --warmup-epochs",
-                        result->loss_sum / step->options->batch, lr);
-    return update(step, lr);
+        RDP_TRY(run_micro_batch(step, micro));
+    RDP_TRY(stamp(step, STAMP_BACKWARD));
+    rdp_device_range_push(device, "all-reduce");
+    double exposed = 0;
+    RDP_TRY(rdp_buckets_finish(step->buckets, &exposed));
+    rdp_device_range_pop(device);
+    RDP_TRY(stamp(step, STAMP_REDUCED));
+    rdp_device_range_push(device, "optimiser");
+    const double begin = rdp_now();
+    RDP_TRY(update(step));
+    rdp_device_range_pop(device);
+    RDP_TRY(stamp(step, STAMP_UPDATED));
+    if (!step->timed) {
+        step->exposed_seconds += exposed;
+        step->optimizer_seconds += rdp_now() - begin;
+        return RDP_OK;
+    }
+    double optimizer;
+    RDP_TRY(device->ops->stamp_seconds(device, STAMP_BACKWARD, STAMP_REDUCED, &exposed));
+    RDP_TRY(device->ops->stamp_seconds(device, STAMP_REDUCED, STAMP_UPDATED, &optimizer));
+    step->exposed_seconds += exposed;
+    step->optimizer_seconds += optimizer;
+    return RDP_OK;
+}
+
+static bool records(const struct rdp_step *step)
+{
+    return step->options->graph && !step->timed && step->network->device->ops->record_begin != NULL &&
+           step->reducer->ops->recordable;
+}
+
+static int record(struct rdp_step *step)
+{
+    struct rdp_device *device = step->network->device;
+    RDP_TRY(device->ops->record_begin(device));
+    int status = run(step);
+    if (status == RDP_OK)
+        return device->ops->record_end(device, &step->recording);
+    device->ops->record_end(device, NULL);
+    return status;
+}
+
+static int run_or_replay(struct rdp_step *step)
+{
+    struct rdp_device *device = step->network->device;
+    if (step->warm < RDP_WARM_STEPS || !records(step)) {
+        step->warm++;
+        return run(step);
+    }
+    if (step->recording == NULL)
+        RDP_TRY(record(step));
+    return device->ops->replay(device, step->recording);
+}
+
+int rdp_step_start(struct rdp_step *step, const struct rdp_slice *slice, const struct rdp_augment *augment,
+                   const struct rdp_step_values *values, bool stop, bool save)
+{
+    struct rdp_network *network = step->network;
+    struct rdp_device *device = network->device;
+    const struct rdp_inputs inputs = {.values = *values, .totals = {[RDP_TOTAL_STOP] = stop, [RDP_TOTAL_SAVE] = save}};
+    const struct rdp_batch batch = {.images = slice->images,
+                                    .rows = slice->rows,
+                                    .samples = slice->samples,
+                                    .labels = slice->labels,
+                                    .count = slice->count,
+                                    .valid = network->config.batch,
+                                    .augment = *augment};
+    if (slice->count != network->config.batch * step->options->accumulate || step->started == RDP_STEPS_AHEAD_MAX)
+        return rdp_fail(RDP_EINTERNAL, "a step got %d samples for %d micro-batches of %d, after %d others",
+                        slice->count, step->options->accumulate, network->config.batch, step->started);
+    rdp_device_range_push(device, "step");
+    int status = rdp_network_load(network, &batch, &inputs);
+    if (status == RDP_OK)
+        status = run_or_replay(step);
+    if (status == RDP_OK)
+        status = device->ops->copy(device, step->history + (size_t)step->started++ * RDP_TOTALS, network->totals,
+                                   RDP_TOTALS * sizeof(float));
+    rdp_device_range_pop(device);
+    return status;
+}
+
+static int idle(void *context, bool *idle)
+{
+    struct rdp_device *device = context;
+    return device->ops->idle(device, idle);
+}
+
+int rdp_step_collect(struct rdp_step *step, struct rdp_step_result results[RDP_STEPS_AHEAD_MAX], int *count)
+{
+    struct rdp_device *device = step->network->device;
+    float totals[RDP_STEPS_AHEAD_MAX][RDP_TOTALS];
+    *count = step->started;
+    /* Polls rather than blocks: what the device waits for may be a rank that is gone. */
+    RDP_TRY(rdp_reducer_wait_device(step->reducer, idle, device, "the device's steps"));
+    RDP_TRY(device->ops->download(device, totals, step->history, (size_t)*count * sizeof totals[0]));
+    step->started = 0;
+    for (int i = 0; i < *count; i++) {
+        results[i] = (struct rdp_step_result){totals[i][RDP_TOTAL_LOSS], (int64_t)totals[i][RDP_TOTAL_CORRECT],
+                                              totals[i][RDP_TOTAL_STOP] > 0, totals[i][RDP_TOTAL_SAVE] > 0};
+        if (!isfinite(results[i].loss_sum))
+            return rdp_fail(RDP_ENUMERIC,
+                            "the loss is %g: training has diverged; use a smaller --lr (it is %g) or --warmup-epochs",
+                            results[i].loss_sum / step->options->batch, step->options->lr);
+    }
+    return RDP_OK;
 }

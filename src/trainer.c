@@ -12,6 +12,8 @@
 #include "schedule.h"
 #include "signals.h"
 
+enum { STEPS_TIMED = 8 /* one by one, before looks become rare */ };
+
 /* By this rank's clock: the others learn of it in the step's totals. */
 static bool save_is_due_by_time(const struct rdp_trainer *trainer)
 {
@@ -29,30 +31,85 @@ static void show_progress(struct rdp_trainer *trainer, double lr)
                         (double)(trainer->total_steps - standing->step) * step_seconds);
 }
 
-/* One step; *stop becomes true if any rank was told to stop, *save if a checkpoint is due. */
-static int run_step(struct rdp_trainer *trainer, bool *stop, bool *save)
+/* How many steps to start before the next look at them: none that a checkpoint, an epoch's end or the profiler's window
+ * would fall into. The same on every rank. */
+static int steps_ahead(const struct rdp_trainer *trainer)
+{
+    const struct rdp_standing *standing = &trainer->standing;
+    const int64_t every = trainer->options.checkpoint_steps;
+    int64_t count = trainer->report_every;
+    const int64_t limits[] = {trainer->steps_per_epoch - standing->epoch_step, trainer->total_steps - standing->step,
+                              every > 0 ? every - standing->step % every : count,
+                              trainer->profile_first - 1 - standing->step, trainer->profile_last - standing->step};
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)
+        if (limits[i] > 0 && limits[i] < count)
+            count = limits[i];
+    return (int)count;
+}
+
+/* --report-every 0 on a device that computes beside the host: as many steps as take a second, at most 16. The ranks'
+ * clocks differ, so they agree on it: as an epoch begins and once a few steps have been timed. */
+static int choose_looks(struct rdp_trainer *trainer)
+{
+    enum { STEPS_MOST = 16 };
+    struct rdp_comm *comm = trainer->session->comm;
+    double seconds =
+        trainer->trained_steps < STEPS_TIMED ? 1 : trainer->trained_seconds / (double)trainer->trained_steps;
+    if (trainer->options.report_every > 0 || trainer->session->device->ops->host_memory)
+        return RDP_OK;
+    RDP_TRY(comm->ops->allreduce_f64(comm, &seconds, 1, RDP_MAX, "the time of a step"));
+    trainer->report_every = seconds * STEPS_MOST <= 1 ? STEPS_MOST : seconds >= 1 ? 1 : (int)(1 / seconds);
+    return RDP_OK;
+}
+
+static double rate_of(const struct rdp_trainer *trainer, int64_t step)
+{
+    return rdp_schedule_lr(&trainer->options, trainer->steps_per_epoch,
+                           trainer->steps_per_epoch * trainer->options.epochs, step);
+}
+
+static int start_step(struct rdp_trainer *trainer, int ahead)
+{
+    const struct rdp_standing *standing = &trainer->standing;
+    const struct rdp_slice slice = rdp_sampler_slice(trainer->sampler, standing->epoch_step + ahead);
+    const struct rdp_step_values values = {.lr = (float)rate_of(trainer, standing->step + ahead),
+                                           .epoch = (uint32_t)standing->epoch};
+    rdp_watchdog_phase("training", standing->step + ahead + 1);
+    return rdp_step_start(trainer->step, &slice, &trainer->augment, &values, rdp_signals_stop() != 0,
+                          save_is_due_by_time(trainer));
+}
+
+/* A few steps; *stop becomes true if any rank was told to stop, *save if a checkpoint is due. */
+static int run_steps(struct rdp_trainer *trainer, bool *stop, bool *save)
 {
     struct rdp_standing *standing = &trainer->standing;
-    struct rdp_slice slice = rdp_sampler_slice(trainer->sampler, standing->epoch_step);
-    struct rdp_step_result result;
-    double lr = rdp_schedule_lr(&trainer->options, trainer->steps_per_epoch,
-                                trainer->steps_per_epoch * trainer->options.epochs, standing->step);
-    double begin = rdp_now();
-    rdp_watchdog_phase("training", standing->step + 1);
-    RDP_TRY(rdp_step_run(trainer->step, &slice, &trainer->augment, lr, rdp_signals_stop() != 0,
-                         save_is_due_by_time(trainer), &result));
+    struct rdp_step_result results[RDP_STEPS_AHEAD_MAX];
+    const int64_t every = trainer->options.checkpoint_steps;
+    int count = steps_ahead(trainer);
+    struct rdp_device *device = trainer->session->device;
+    const double begin = rdp_now();
+    if (standing->step == trainer->profile_first - 1)
+        RDP_TRY(device->ops->profile(device, true));
+    for (int i = 0; i < count; i++)
+        RDP_TRY(start_step(trainer, i));
+    RDP_TRY(rdp_step_collect(trainer->step, results, &count));
     trainer->trained_seconds += rdp_now() - begin;
-    trainer->trained_steps++;
-    standing->step++;
-    standing->epoch_step++;
-    standing->loss_sum += result.loss_sum;
-    standing->correct += result.correct;
-    standing->seen += trainer->options.batch;
-    int64_t every = trainer->options.checkpoint_steps;
-    *stop = result.stop;
-    *save = result.save || (every > 0 && standing->step % every == 0);
-    RDP_TRY(rdp_report_step(trainer->report, standing->step, lr, result.loss_sum / trainer->options.batch));
-    show_progress(trainer, lr);
+    trainer->trained_steps += count;
+    *stop = *save = false;
+    for (int i = 0; i < count; i++) {
+        const double lr = rate_of(trainer, standing->step++);
+        standing->epoch_step++;
+        standing->loss_sum += results[i].loss_sum;
+        standing->correct += results[i].correct;
+        standing->seen += trainer->options.batch;
+        *stop |= results[i].stop;
+        *save |= results[i].save;
+        RDP_TRY(rdp_report_step(trainer->report, standing->step, lr, results[i].loss_sum / trainer->options.batch));
+    }
+    *save |= every > 0 && standing->step % every == 0;
+    if (standing->step == trainer->profile_last)
+        RDP_TRY(device->ops->profile(device, false));
+    show_progress(trainer, rate_of(trainer, standing->step - 1));
     return RDP_OK;
 }
 
@@ -94,8 +151,7 @@ static int finish_epoch(struct rdp_trainer *trainer, const struct clocks *since,
     struct rdp_epoch_metrics metrics = {
         .epoch = epoch,
         .step = standing->step,
-        .lr = rdp_schedule_lr(options, trainer->steps_per_epoch, trainer->steps_per_epoch * options->epochs,
-                              standing->step - 1),
+        .lr = rate_of(trainer, standing->step - 1),
         .train_loss = standing->loss_sum / (double)standing->seen,
         .train_accuracy = (double)standing->correct / (double)standing->seen,
         .val_loss = NAN,
@@ -153,10 +209,12 @@ static int run_epoch(struct rdp_trainer *trainer)
     struct rdp_standing *standing = &trainer->standing;
     const struct clocks since = read_clocks(trainer);
     RDP_TRY(rdp_sampler_begin_epoch(trainer->sampler, standing->epoch));
-    trainer->augment.epoch = (uint32_t)standing->epoch;
+    RDP_TRY(choose_looks(trainer));
     while (standing->epoch_step < trainer->steps_per_epoch && !finished(trainer)) {
         bool stop, save, written;
-        RDP_TRY(run_step(trainer, &stop, &save));
+        RDP_TRY(run_steps(trainer, &stop, &save));
+        if (trainer->trained_steps == STEPS_TIMED)
+            RDP_TRY(choose_looks(trainer));
         const bool ends = standing->epoch_step == trainer->steps_per_epoch || finished(trainer);
         if (stop && !ends)
             return stop_here(trainer);

@@ -32,12 +32,14 @@ struct rdp_trainer {
     struct rdp_augment augment;
     struct rdp_standing standing;
     int64_t steps_per_epoch, total_steps;
-    struct rdp_evaluation last_test;   /* of the end of the run */
-    bool save_failed;                  /* a checkpoint could not be written: exit code 3 at the end */
-    char resumed_from[RDP_PATH_MAX];   /* "" for a new run */
-    double start_time, last_save_time; /* seconds, monotonic */
-    double trained_seconds;            /* in steps, of this process */
-    int64_t trained_steps;             /* of this process */
+    int report_every;                    /* steps between looks at the loss */
+    int64_t profile_first, profile_last; /* of --profile-steps, from 1; 0: none */
+    struct rdp_evaluation last_test;     /* of the end of the run */
+    bool save_failed;                    /* a checkpoint could not be written: exit code 3 at the end */
+    char resumed_from[RDP_PATH_MAX];     /* "" for a new run */
+    double start_time, last_save_time;   /* seconds, monotonic */
+    double trained_seconds;              /* in steps, of this process */
+    int64_t trained_steps;               /* of this process */
 };
 
 /* trainer.c: from where `standing` is to the end. RDP_ESTOPPED after a signal, with a checkpoint written. Collective.

@@ -53,7 +53,7 @@ static void say_training(const struct rdp_trainer *trainer)
     if (comm->size > 1)
         rdp_say("Gradients   %zu bucket%s over %s, %s backward; batch-norm statistics %s\n",
                 rdp_buckets_count(trainer->step->buckets), rdp_buckets_count(trainer->step->buckets) == 1 ? "" : "s",
-                comm->ops->name, options->overlap ? "all-reduced during" : "all-reduced after",
+                trainer->session->reducer->description, options->overlap ? "all-reduced during" : "all-reduced after",
                 options->sync_bn ? "of all ranks" : "of each rank");
 }
 
@@ -62,8 +62,9 @@ int rdp_trainer_banner(const struct rdp_trainer *trainer)
     struct rdp_session *session = trainer->session;
     char *text;
     rdp_say("resnet-dp %s (%s)\n", RDP_VERSION, RDP_GIT_ID);
-    rdp_say("Device      %s, %s\n", session->device->description,
-            trainer->options.precision == RDP_BF16 ? "bf16" : "fp32");
+    rdp_say("Device      %s, %s\n", session->device->description, rdp_precision_text(&trainer->options));
+    if (session->device_note[0] != '\0')
+        rdp_say("            %s\n", session->device_note);
     if (session->note[0] != '\0')
         rdp_say("            %s\n", session->note);
     RDP_TRY(rdp_launch_print(&session->launch, session->threads));

@@ -48,5 +48,14 @@ const char *__lsan_default_suppressions(void)
            "leak:libfabric.so\n"
            "leak:libibverbs\n"
            "leak:libOpenCL.so\n"
+           /* What a query of cuDNN's heuristics takes. Not libcudnn_graph, whose descriptors are ours to free. */
+           "leak:libcudnn_heuristic\n"
+           "leak:libcudnn_engines\n"
+           "leak:libcudnn_cnn\n"
+           "leak:libcudnn_ops\n"
+           "leak:libcudnn_adv\n"
+           "leak:libcublas\n"
+           "leak:libnvrtc\n"
+           "leak:libnccl.so\n"
            "leak:/mca_\n";
 }

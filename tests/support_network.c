@@ -53,11 +53,17 @@ double *rdp_test_fill(double *values, size_t count, uint32_t stream, bool bf16)
     return values;
 }
 
+bool rdp_test_is_bf16(const struct rdp_device *device)
+{
+    return device->config.precision == RDP_KERNEL_BF16;
+}
+
 struct rdp_device *rdp_test_device(int threads, bool bf16, enum rdp_kernel_algorithm algorithm)
 {
     struct rdp_device *device;
     struct rdp_conv *conv;
-    const struct rdp_device_config config = {.threads = threads, .bf16 = bf16, .algorithm = algorithm};
+    const struct rdp_device_config config = {
+        .precision = bf16 ? RDP_KERNEL_BF16 : RDP_KERNEL_F32, .threads = threads, .algorithm = algorithm};
     const struct rdp_conv_desc desc = {
         .input = {16, 4, 4}, .output = {16, 4, 4}, .kernel = 3, .stride = 1, .batch = 1, .chunk = 1, .training = true};
     int status = rdp_cpu_device_open(&device, &config);
@@ -155,7 +161,7 @@ static size_t place(struct rdp_shape shape, int lanes, int n, int c, int pixel)
 
 static int lanes_of(struct rdp_device *device, bool is_image)
 {
-    size_t element = device->config.bf16 ? 2 : 4;
+    size_t element = rdp_test_is_bf16(device) ? 2 : 4;
     return (int)(device->ops->image_bytes(device, (struct rdp_shape){1, 1, 1}, is_image) / element);
 }
 
@@ -167,7 +173,7 @@ void rdp_test_put(struct rdp_device *device, struct rdp_shape shape, int batch, 
     for (int n = 0; n < batch; n++)
         for (int c = 0; c < shape.channels; c++)
             for (int p = 0; p < pixels; p++)
-                store(data, place(shape, lanes, n, c, p), device->config.bf16, *nchw++);
+                store(data, place(shape, lanes, n, c, p), rdp_test_is_bf16(device), *nchw++);
 }
 
 void rdp_test_take(struct rdp_device *device, struct rdp_shape shape, int batch, bool is_image, const void *data,
@@ -178,7 +184,7 @@ void rdp_test_take(struct rdp_device *device, struct rdp_shape shape, int batch,
     for (int n = 0; n < batch; n++)
         for (int c = 0; c < padded; c++)
             for (int p = 0; p < pixels; p++) {
-                double value = load(data, place(shape, lanes, n, c, p), device->config.bf16);
+                double value = load(data, place(shape, lanes, n, c, p), rdp_test_is_bf16(device));
                 if (c < shape.channels)
                     *nchw++ = value;
                 else
@@ -252,6 +258,7 @@ bool rdp_test_network_open(struct rdp_test_network *test, const struct rdp_test_
                                      .rows = test->rows,
                                      .samples = test->rows,
                                      .labels = test->labels,
+                                     .count = setup->batch,
                                      .valid = setup->batch};
     memcpy(test->batch.augment.mean, rdp_reference_mean, sizeof test->batch.augment.mean);
     memcpy(test->batch.augment.std, rdp_reference_std, sizeof test->batch.augment.std);
@@ -279,8 +286,10 @@ void rdp_test_network_load(struct rdp_test_network *test, int64_t first)
 double rdp_test_network_loss(struct rdp_test_network *test, bool training)
 {
     struct rdp_network *network = test->network;
-    memset(network->totals, 0, RDP_TOTALS * sizeof *network->totals);
-    RDP_MUST(rdp_network_forward(network, &test->batch, training, 1.0f / (float)network->config.batch, NULL, NULL));
+    const struct rdp_inputs inputs = {0};
+    RDP_MUST(rdp_network_load(network, &test->batch, &inputs));
+    RDP_MUST(rdp_network_begin_totals(network));
+    RDP_MUST(rdp_network_forward(network, 0, training, 1.0f / (float)network->config.batch, NULL, NULL));
     return (double)network->totals[RDP_TOTAL_LOSS] / network->config.batch;
 }
 
@@ -299,17 +308,22 @@ bool rdp_test_is_trained(const struct rdp_test_network *test, int row)
 void rdp_test_network_update(struct rdp_test_network *test, const struct rdp_options *options)
 {
     struct rdp_network *network = test->network;
+    const struct rdp_step_values values = {.lr = (float)options->lr};
+    const size_t blocks = network->parameter_count / RDP_DECAY_BLOCK + 1;
+    uint8_t *decays;
+    RDP_MUST(rdp_calloc((void **)&decays, blocks, 1, "a mask"));
+    memset(decays, 1, blocks);
     for (int row = 0; row < test->model->parameter_count; row++) {
         const struct rdp_row *place_of = &network->rows[row];
-        struct rdp_sgd sgd = {.lr = (float)options->lr,
-                              .momentum = (float)options->momentum,
+        struct rdp_sgd sgd = {.momentum = (float)options->momentum,
                               .nesterov = options->nesterov,
                               .weight_decay = test->model->parameters[row].decays ? (float)options->weight_decay : 0};
         if (rdp_test_is_trained(test, row))
-            RDP_MUST(test->device->ops->sgd(test->device, &sgd, network->parameters + place_of->offset,
-                                            network->gradients + place_of->offset, test->velocity + place_of->offset,
-                                            place_of->stored_count));
+            RDP_MUST(test->device->ops->sgd(test->device, &sgd, &values, decays, network->parameters + place_of->offset,
+                                            NULL, network->gradients + place_of->offset,
+                                            test->velocity + place_of->offset, place_of->stored_count));
     }
+    free(decays);
     RDP_MUST(rdp_network_weights_changed(network));
 }
 

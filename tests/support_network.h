@@ -30,6 +30,7 @@ double rdp_test_to_bf16(double value);
 
 /* The CPU device. NULL if bf16 was asked for and this CPU or library has none of it (found by making a convolution). */
 struct rdp_device *rdp_test_device(int threads, bool bf16, enum rdp_kernel_algorithm algorithm);
+bool rdp_test_is_bf16(const struct rdp_device *device);
 size_t rdp_test_values(struct rdp_shape shape, int batch); /* channels x height x width x batch */
 
 /* Activations of `batch` images in the device's layout, with 64 bytes on either side that must keep their value: made,

@@ -16,7 +16,7 @@
 #include "kernels/common/augment.h"
 #include "support_network.h"
 
-enum { SIDE = 32, IMAGE_BYTES = SIDE * SIDE * 3, BATCH = 12, PADDING_MAX = 31 };
+enum { EPOCH = 3, SIDE = 32, IMAGE_BYTES = SIDE * SIDE * 3, BATCH = 12, PADDING_MAX = 31 };
 
 /* kat_vectors of Random123: philox4x32 10 rounds. Words of the key are the seed's halves, of the counter (b low, b
  * high, a, purpose). */
@@ -51,7 +51,7 @@ static void naive(const struct rdp_augment *augment, int64_t sample, const uint8
 {
     static uint8_t padded[SIDE + 2 * PADDING_MAX][SIDE + 2 * PADDING_MAX][3];
     const int pad = augment->enabled && augment->crop != RDP_PAD_NONE ? augment->padding : 0;
-    const struct rdp_augment_draw draw = rdp_augment_draw_for(augment, sample);
+    const struct rdp_augment_draw draw = rdp_augment_draw_for(augment, EPOCH, sample);
     memset(padded, 0, sizeof padded);
     for (int y = 0; y < SIDE; y++)
         memcpy(padded[y + pad][pad], image + y * SIDE * 3, SIDE * 3);
@@ -76,6 +76,8 @@ static void naive(const struct rdp_augment *augment, int64_t sample, const uint8
             }
 }
 
+static const struct rdp_step_values values = {.epoch = EPOCH};
+
 static struct rdp_augment settings(enum rdp_kernel_crop crop, int padding, bool flip)
 {
     return (struct rdp_augment){.mean = {0.49f, 0.48f, 0.45f},
@@ -84,7 +86,6 @@ static struct rdp_augment settings(enum rdp_kernel_crop crop, int padding, bool 
                                 .padding = padding,
                                 .flip = flip,
                                 .seed = 7,
-                                .epoch = 3,
                                 .enabled = true};
 }
 
@@ -127,7 +128,7 @@ static void test_against_naive(void **unused)
             void *out = rdp_test_activations(device, shape, BATCH, true);
             augment.enabled = cases[k].enabled;
             for (int first = BATCH - 4; first >= 0; first -= 4)
-                RDP_MUST(device->ops->augment(device, &augment, images, rows, samples, out, first, 4));
+                RDP_MUST(device->ops->augment(device, &augment, &values, images, rows, samples, out, first, 4));
             rdp_test_take(device, shape, BATCH, true, out, got);
             for (int i = 0; i < BATCH; i++) {
                 naive(&augment, samples[i], images + rows[i] * IMAGE_BYTES, want);
@@ -162,13 +163,13 @@ static void test_batch_independence(void **unused)
         rows[i] = i;
         samples[i] = 1229 + i; /* sample 1234 is image 5 */
     }
-    RDP_MUST(device->ops->augment(device, &augment, images, rows, samples, many, 0, BATCH));
-    RDP_MUST(device->ops->augment(device, &augment, images, &row, &sample, one, 0, 1));
+    RDP_MUST(device->ops->augment(device, &augment, &values, images, rows, samples, many, 0, BATCH));
+    RDP_MUST(device->ops->augment(device, &augment, &values, images, &row, &sample, one, 0, 1));
     assert_memory_equal(many + 5 * bytes, one, bytes);
     for (int change = 0; change < 20; change++) { /* other epochs and seeds draw other crops */
-        other.epoch = augment.epoch + (uint32_t)(change % 2 ? change : 0);
+        const struct rdp_step_values later = {.epoch = EPOCH + (uint32_t)(change % 2 ? change : 0)};
         other.seed = augment.seed + (uint64_t)(change % 2 ? 0 : change + 1);
-        RDP_MUST(device->ops->augment(device, &other, images, &row, &sample, again, 0, 1));
+        RDP_MUST(device->ops->augment(device, &other, &later, images, &row, &sample, again, 0, 1));
         differences += memcmp(one, again, bytes) != 0;
     }
     assert_true(differences >= 18); /* each is equal by chance once in 162 */
@@ -189,7 +190,7 @@ static void test_statistics(void **unused)
     double all = 0, dy = 0, dx = 0;
     (void)unused;
     for (int64_t s = 0; s < SAMPLES; s++) {
-        struct rdp_augment_draw draw = rdp_augment_draw_for(&augment, s);
+        struct rdp_augment_draw draw = rdp_augment_draw_for(&augment, EPOCH, s);
         cells[draw.dy + 4][draw.dx + 4][draw.flip]++;
         by_dy[draw.dy + 4]++;
         by_dx[draw.dx + 4]++;

@@ -13,10 +13,26 @@
 #include "comm/bucket.h"
 #include "comm/comm.h"
 #include "comm/launch.h"
-#include "comm/watchdog.h"
+#include "comm/reducer.h"
+#include "support_mpi.h"
 
 static struct rdp_launch launch;
 static struct rdp_comm *comm;
+static struct rdp_reducer *reducer;
+
+static int open_reducer(void **unused)
+{
+    struct rdp_reducer_config config = {.kind = RDP_REDUCER_AUTO};
+    (void)unused;
+    return rdp_reducer_create(&reducer, comm, &config);
+}
+
+static int close_reducer(void **unused)
+{
+    (void)unused;
+    rdp_reducer_destroy(reducer);
+    return 0;
+}
 
 /* Parameters as a small network has them: large and tiny ones, ending where the next begins. */
 static const size_t boundaries[] = {10, 650, 714, 37578, 37642, 37706, 111434, 111562, 111690, 111690, 120000};
@@ -39,8 +55,8 @@ static void test_ranges(void **unused)
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
         struct rdp_buckets *buckets;
         size_t expected_begin = 0;
-        assert_int_equal(rdp_buckets_create(&buckets, comm, gradients, COUNT, boundaries, BOUNDARIES, sizes[s], true),
-                         RDP_OK);
+        assert_int_equal(
+            rdp_buckets_create(&buckets, reducer, gradients, COUNT, boundaries, BOUNDARIES, sizes[s], true), RDP_OK);
         size_t count = rdp_buckets_count(buckets);
         for (size_t i = 0; i < count; i++) {
             size_t begin, end;
@@ -78,7 +94,7 @@ static void run_step(float *gradients, size_t bucket_bytes, bool overlap, double
     struct rdp_buckets *buckets;
 
     assert_int_equal(
-        rdp_buckets_create(&buckets, comm, gradients, COUNT, boundaries, BOUNDARIES, bucket_bytes, overlap), RDP_OK);
+        rdp_buckets_create(&buckets, reducer, gradients, COUNT, boundaries, BOUNDARIES, bucket_bytes, overlap), RDP_OK);
     for (int step = 0; step < 3; step++) {
         memset(gradients, 0xff, COUNT * sizeof *gradients);
         rdp_buckets_begin_step(buckets);
@@ -141,11 +157,11 @@ static void test_misuse(void **unused)
     double exposed = 0;
 
     (void)unused;
-    assert_int_equal(rdp_buckets_create(&buckets, comm, gradients, 8, wrong_end, 1, 4, true), RDP_EINTERNAL);
+    assert_int_equal(rdp_buckets_create(&buckets, reducer, gradients, 8, wrong_end, 1, 4, true), RDP_EINTERNAL);
     assert_null(buckets);
-    assert_int_equal(rdp_buckets_create(&buckets, comm, gradients, 8, falling, 3, 4, true), RDP_EINTERNAL);
+    assert_int_equal(rdp_buckets_create(&buckets, reducer, gradients, 8, falling, 3, 4, true), RDP_EINTERNAL);
     rdp_fail_clear();
-    assert_int_equal(rdp_buckets_create(&buckets, comm, gradients, 8, ends, 2, 4, true), RDP_OK);
+    assert_int_equal(rdp_buckets_create(&buckets, reducer, gradients, 8, ends, 2, 4, true), RDP_OK);
     assert_int_equal(rdp_buckets_ready(buckets, 3), RDP_EINTERNAL);
     assert_int_equal(rdp_buckets_progress(buckets), RDP_EINTERNAL);
     assert_int_equal(rdp_buckets_finish(buckets, &exposed), RDP_EINTERNAL);
@@ -159,24 +175,17 @@ static void test_misuse(void **unused)
     rdp_buckets_destroy(buckets);
 }
 
-int main(int argc, char **argv)
+static int run(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ranges),
         cmocka_unit_test(test_overlap_gives_same_bits),
         cmocka_unit_test(test_misuse),
     };
+    return cmocka_run_group_tests(tests, open_reducer, close_reducer);
+}
 
-    if (rdp_launch_begin(&launch, &argc, &argv) != RDP_OK || rdp_comm_create(&comm, &launch) != RDP_OK ||
-        rdp_comm_agree(comm, rdp_watchdog_start(&launch, 60), "starting the watchdog") != RDP_OK) {
-        rdp_fail_print();
-        return 1;
-    }
-    int64_t failed = cmocka_run_group_tests(tests, NULL, NULL);
-    if (comm->ops->allreduce_i64(comm, &failed, 1, RDP_MAX, "verdict") != RDP_OK)
-        failed = 1;
-    rdp_watchdog_stop();
-    rdp_comm_destroy(comm);
-    rdp_launch_end(&launch);
-    return failed != 0;
+int main(int argc, char **argv)
+{
+    return rdp_test_mpi_main(argc, argv, &launch, &comm, run);
 }

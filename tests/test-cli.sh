@@ -204,7 +204,7 @@ last "the command line beats the recipe: last line" "Total params: 4,771,146"
 accept "info" "$program" info
 says "info: HDF5" '^  HDF5 +1\.[0-9]+'
 says "info: MPI" '^  MPI +[^ ]'
-says "info: device" '^  cpu +CPU, [0-9]+ threads?, oneDNN [0-9]+\.[0-9]+'
+says "info: device" '^  in use +CPU, [0-9]+ threads?, oneDNN [0-9]+\.[0-9]+'
 says "info: rank" '^rank 0: host .*local rank 0 of 1'
 accept "info, two ranks" env OMP_PROC_BIND=false "$mpiexec" -np 2 "$program" info
 says "info: rank 1 of 2" '^rank 1: host .*local rank 1 of 2'

@@ -1,7 +1,6 @@
 /*
- * The collective contract, on as many ranks as it is started with: every operation against what it must give, sums
- * compared by == on integers in floats, and all ranks' bits against each other on random floats. A watchdog ends the
- * test if a rank fails and leaves the others waiting.
+ * The control plane, on as many ranks as it is started with: every operation against what it must give, sums compared by
+ * == on integers in floats, and all ranks' bits against each other on random floats.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,7 +17,7 @@
 #include "base/status.h"
 #include "comm/comm.h"
 #include "comm/launch.h"
-#include "comm/watchdog.h"
+#include "support_mpi.h"
 
 static struct rdp_launch launch;
 static struct rdp_comm *comm;
@@ -48,103 +47,6 @@ static void test_facts(void **unused)
     assert_int_equal(launch.host_count, 1);
     assert_true(launch.cores_allowed >= 1);
     assert_string_equal(comm->ops->name, comm->size == 1 ? "self" : "mpi");
-}
-
-/* Lengths around the segment and vector limits, long ones that MPI sends by rendezvous, and none at all. */
-static const size_t lengths[] = {0, 1, 2, 3, 15, 16, 17, 63, 64, 65, 1000, 4096, 100003, 1048576};
-enum { LENGTHS = sizeof lengths / sizeof *lengths, GUARD = 16 };
-
-static void test_exact_sums(void **unused)
-{
-    (void)unused;
-    for (size_t l = 0; l < LENGTHS; l++) {
-        size_t count = lengths[l];
-        float *data = malloc((count + 2 * GUARD) * sizeof *data);
-        struct rdp_request request;
-
-        for (size_t i = 0; i < count + 2 * GUARD; i++)
-            data[i] = (float)((i % 1000) * (size_t)(comm->rank + 1));
-        assert_int_equal(comm->ops->allreduce_begin(comm, data + GUARD, count, "sum", &request), RDP_OK);
-        assert_int_equal(comm->ops->wait(comm, &request, "sum"), RDP_OK);
-        float ranks = (float)(comm->size * (comm->size + 1) / 2);
-        for (size_t i = 0; i < count + 2 * GUARD; i++) {
-            int guard = i < GUARD || i >= GUARD + count;
-            float expected = (float)(i % 1000) * (guard ? (float)(comm->rank + 1) : ranks);
-            if (data[i] != expected)
-                fail_msg("length %zu, element %zu: %g, expected %g", count, i, (double)data[i], (double)expected);
-        }
-        /* Asked again, a finished request is finished. */
-        int done = 0;
-        assert_int_equal(comm->ops->test(comm, &request, &done), RDP_OK);
-        assert_int_equal(done, 1);
-        free(data);
-    }
-}
-
-/* Same bits on every rank, and ((x0 + x1) + x2) + ... in rank order whatever the pieces. */
-static void test_random_sums(void **unused)
-{
-    enum { COUNT = 50021, PIECE = 7001 };
-    size_t size = (size_t)comm->size;
-    float *all = malloc(size * COUNT * sizeof *all), *whole = malloc(COUNT * sizeof *whole);
-    float *pieces = malloc(COUNT * sizeof *pieces);
-
-    (void)unused;
-    for (size_t rank = 0; rank < size; rank++) {
-        unsigned seed = 17u + (unsigned)rank;
-        for (size_t i = 0; i < COUNT; i++)
-            all[rank * COUNT + i] = random_float(&seed);
-    }
-    memcpy(whole, all + (size_t)comm->rank * COUNT, COUNT * sizeof *whole);
-    memcpy(pieces, whole, COUNT * sizeof *whole);
-    struct rdp_request request;
-    assert_int_equal(comm->ops->allreduce_begin(comm, whole, COUNT, "sum", &request), RDP_OK);
-    assert_int_equal(comm->ops->wait(comm, &request, "sum"), RDP_OK);
-    for (size_t i = 0; i < COUNT; i += PIECE) {
-        size_t n = COUNT - i < PIECE ? COUNT - i : PIECE;
-        assert_int_equal(comm->ops->allreduce_begin(comm, pieces + i, n, "sum", &request), RDP_OK);
-        assert_int_equal(comm->ops->wait(comm, &request, "sum"), RDP_OK);
-    }
-    assert_memory_equal(whole, pieces, COUNT * sizeof *whole);
-    assert_same_everywhere(whole, COUNT * sizeof *whole);
-    for (size_t i = 0; i < COUNT; i++) {
-        float sum = all[i];
-        for (size_t rank = 1; rank < size; rank++)
-            sum += all[rank * COUNT + i];
-        if (sum != whole[i])
-            fail_msg("element %zu: %a, expected %a", i, (double)whole[i], (double)sum);
-    }
-    free(all);
-    free(whole);
-    free(pieces);
-}
-
-/* Many sums on their way at once, collected out of order, with blocking calls in between. */
-static void test_many_pending(void **unused)
-{
-    enum { SUMS = 20, COUNT = 30000 };
-    float *data = malloc((size_t)SUMS * COUNT * sizeof *data);
-    struct rdp_request requests[SUMS];
-
-    (void)unused;
-    for (int round = 0; round < 3; round++) {
-        for (int s = 0; s < SUMS; s++) {
-            for (int i = 0; i < COUNT; i++)
-                data[s * COUNT + i] = (float)(s + i % 7);
-            assert_int_equal(comm->ops->allreduce_begin(comm, data + s * COUNT, COUNT, "sum", &requests[s]), RDP_OK);
-            int64_t ones = 1;
-            assert_int_equal(comm->ops->allreduce_i64(comm, &ones, 1, RDP_SUM, "count"), RDP_OK);
-            assert_int_equal(ones, comm->size);
-        }
-        for (int s = SUMS - 1; s >= 0; s--) {
-            int done = 0;
-            while (!done)
-                assert_int_equal(comm->ops->test(comm, &requests[s], &done), RDP_OK);
-            for (int i = 0; i < COUNT; i++)
-                assert_true(data[s * COUNT + i] == (float)((s + i % 7) * comm->size));
-        }
-    }
-    free(data);
 }
 
 static void test_blocking_reductions(void **unused)
@@ -320,13 +222,10 @@ static void test_srun_without_pmix(void **unused)
     }
 }
 
-int main(int argc, char **argv)
+static int run(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_facts),
-        cmocka_unit_test(test_exact_sums),
-        cmocka_unit_test(test_random_sums),
-        cmocka_unit_test(test_many_pending),
         cmocka_unit_test(test_blocking_reductions),
         cmocka_unit_test(test_broadcast_gather),
         cmocka_unit_test(test_exchange),
@@ -334,18 +233,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_agree),
         cmocka_unit_test(test_srun_without_pmix),
     };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
 
-    if (rdp_launch_begin(&launch, &argc, &argv) != RDP_OK || rdp_comm_create(&comm, &launch) != RDP_OK ||
-        rdp_comm_agree(comm, rdp_watchdog_start(&launch, 60), "starting the watchdog") != RDP_OK) {
-        rdp_fail_print();
-        return 1;
-    }
-    int64_t failed = cmocka_run_group_tests(tests, NULL, NULL);
-    /* All ranks fail together. */
-    if (comm->ops->allreduce_i64(comm, &failed, 1, RDP_MAX, "verdict") != RDP_OK)
-        failed = 1;
-    rdp_watchdog_stop();
-    rdp_comm_destroy(comm);
-    rdp_launch_end(&launch);
-    return failed != 0;
+int main(int argc, char **argv)
+{
+    return rdp_test_mpi_main(argc, argv, &launch, &comm, run);
 }

@@ -147,7 +147,7 @@ static float *load_weights(struct rdp_device *device, struct rdp_conv *conv, con
     RDP_MUST(device->ops->conv_pack(device, conv, host, stored));
     RDP_MUST(device->ops->conv_unpack(device, conv, stored, back));
     assert_memory_equal(host, back, problem->w_count * sizeof *host);
-    RDP_MUST(device->ops->conv_weights(device, conv, stored, true));
+    RDP_MUST(device->ops->conv_weights(device, conv, stored, NULL, true));
     rdp_test_free(host);
     rdp_test_free(back);
     return stored;

@@ -139,7 +139,7 @@ static struct rdp_conv *open_conv(struct subject *subject, float **stored)
     float *host = floats_of(subject->inputs[1], subject->counts[1]);
     *stored = rdp_test_floats(conv->stored_count);
     RDP_MUST(subject->device->ops->conv_pack(subject->device, conv, host, *stored));
-    RDP_MUST(subject->device->ops->conv_weights(subject->device, conv, *stored, true));
+    RDP_MUST(subject->device->ops->conv_weights(subject->device, conv, *stored, NULL, true));
     rdp_test_free(host);
     return conv;
 }
@@ -198,9 +198,13 @@ static struct bn_run bn_forward(struct subject *subject)
                          .mean = rdp_test_floats(channels),
                          .var = rdp_test_floats(channels)};
     RDP_MUST(device->ops->bn_create(device, &run.bn, &subject->bn));
-    RDP_MUST(device->ops->bn_statistics(device, run.bn, run.y, run.mean, 0, BATCH));
+    run.bn->gamma = run.gamma;
+    run.bn->beta = run.beta;
+    run.bn->running_mean = run.mean;
+    run.bn->running_var = run.var;
+    RDP_MUST(device->ops->bn_statistics(device, run.bn, run.y, 0, BATCH));
     RDP_MUST(device->ops->bn_statistics_sum(device, run.bn));
-    RDP_MUST(device->ops->bn_finalize(device, run.bn, elements, run.gamma, run.beta, run.mean, run.var));
+    RDP_MUST(device->ops->bn_finalize(device, run.bn, elements));
     RDP_MUST(device->ops->bn_apply(device, run.bn, run.y, run.residual, run.out, 0, BATCH));
     return run;
 }
@@ -230,9 +234,11 @@ static void bn_gradient(struct subject *subject)
     void *dz = activations_of(subject, subject->in, subject->projection),
          *dy = activations_of(subject, subject->in, NULL);
     float *dgamma = rdp_test_floats(subject->counts[1]), *dbeta = rdp_test_floats(subject->counts[1]);
+    run.bn->dgamma = dgamma;
+    run.bn->dbeta = dbeta;
     RDP_MUST(device->ops->bn_backward_reduce(device, run.bn, run.y, run.out, dz, NULL, 0, BATCH));
-    RDP_MUST(device->ops->bn_backward_sum(device, run.bn, dgamma, dbeta));
-    RDP_MUST(device->ops->bn_backward_finalize(device, run.bn, elements, run.gamma));
+    RDP_MUST(device->ops->bn_backward_sum(device, run.bn));
+    RDP_MUST(device->ops->bn_backward_finalize(device, run.bn, elements));
     RDP_MUST(device->ops->bn_backward_apply(device, run.bn, run.y, dz, dy, 0, BATCH));
     rdp_test_take(device, subject->in, BATCH, false, dy, subject->gradients[0]);
     copy_to_double(dgamma, subject->counts[1], subject->gradients[1]);

@@ -144,7 +144,7 @@ static void test_loss(void **unused)
 static void check_pool_and_pad(struct rdp_device *device, int channels, int out_channels, int size)
 {
     const struct rdp_shape in = {channels, size, size}, out = {out_channels, size / 2, size / 2};
-    const bool bf16 = device->config.bf16;
+    const bool bf16 = rdp_test_is_bf16(device);
     const size_t x_count = rdp_test_values(in, BATCH), y_count = rdp_test_values(out, BATCH),
                  pixels = (size_t)(size * size);
     const int before = (out_channels - channels) / 2;
@@ -225,7 +225,11 @@ static void test_pool_and_pad(void **unused)
 static void test_flat_arrays(void **unused)
 {
     enum { COUNT = 100003 };
-    const struct rdp_sgd sgd = {.lr = 0.1f, .momentum = 0.9f, .weight_decay = 0.01f, .nesterov = true};
+    const struct rdp_sgd sgd = {.momentum = 0.9f, .weight_decay = 0.01f, .nesterov = true};
+    const struct rdp_step_values values = {.lr = 0.1f};
+    static uint8_t decays[COUNT / RDP_DECAY_BLOCK + 1]; /* runs of 1, 2, 3, ... blocks, with and without */
+    for (size_t run = 1, i = 0; i < sizeof decays; i += run++)
+        memset(decays + i, run & 1, i + run < sizeof decays ? run : sizeof decays - i);
     (void)unused;
     for (int threads = 1; threads <= 2; threads++) {
         struct rdp_device *device = rdp_test_device(threads, false, RDP_ALGORITHM_DIRECT);
@@ -238,11 +242,11 @@ static void test_flat_arrays(void **unused)
         }
         RDP_MUST(device->ops->upload(device, p, g, COUNT * sizeof *p));
         RDP_MUST(device->ops->add(device, p, g, COUNT));
-        RDP_MUST(device->ops->sgd(device, &sgd, p, g, m, COUNT));
+        RDP_MUST(device->ops->sgd(device, &sgd, &values, decays, p, NULL, g, m, COUNT));
         RDP_MUST(device->ops->synchronize(device));
         RDP_MUST(device->ops->download(device, back, p, COUNT * sizeof *p));
         for (size_t i = 0; i < COUNT; i++) {
-            const double d = (double)g[i] + 0.01 * 2 * (double)g[i];
+            const double d = (double)g[i] + (decays[i / RDP_DECAY_BLOCK] ? 0.01 * 2 * (double)g[i] : 0);
             check_close((double)m[i], d, 1, false);
             check_close((double)back[i], 2 * (double)g[i] - 0.1 * (d + 0.9 * d), 2, false);
         }

@@ -264,6 +264,7 @@ static void test_evaluation(void **unused)
 {
     struct rdp_test_setup setup = bottleneck();
     struct rdp_test_network test;
+    const struct rdp_inputs inputs = {0};
     float logits[2][8 * 10];
     (void)unused;
     open_network(&test, &setup);
@@ -278,7 +279,8 @@ static void test_evaluation(void **unused)
     rdp_reference_images(100, 5, test.images + 3 * 3072); /* other images in rows 3 .. 7 */
     test.batch.valid = 3;
     memset(network->totals, 0, RDP_TOTALS * sizeof(float));
-    RDP_MUST(rdp_network_forward(network, &test.batch, false, 0, NULL, NULL));
+    RDP_MUST(rdp_network_load(network, &test.batch, &inputs));
+    RDP_MUST(rdp_network_forward(network, 0, false, 0, NULL, NULL));
     RDP_MUST(rdp_network_logits(network, logits[1]));
     assert_memory_equal(logits[0], logits[1], 3 * 10 * sizeof(float));
     assert_true(memcmp(logits[0] + 30, logits[1] + 30, 50 * sizeof(float)) != 0);

@@ -28,7 +28,7 @@ static double worst[2][KINDS]; /* f32, bf16 */
 /* `stored`: the value was rounded to bf16. */
 static void check_close(const struct rdp_device *device, int kind, double got, double want, double scale, bool stored)
 {
-    const bool bf16 = device->config.bf16;
+    const bool bf16 = rdp_test_is_bf16(device);
     const double error = fmax(0, fabs(got - want) - (bf16 && stored ? 0x1p-8 * fabs(want) : 0));
     const double tolerance = (bf16 ? GRID : TIGHT) * scale;
     if (!(error <= tolerance))
@@ -58,7 +58,7 @@ static void *device_copy(struct bench *bench, const double *values)
 static void open_bench(struct bench *bench, struct rdp_device *device, int channels, int size, bool residual,
                        enum rdp_kernel_activation activation)
 {
-    const bool bf16 = device->config.bf16;
+    const bool bf16 = rdp_test_is_bf16(device);
     *bench = (struct bench){.device = device,
                             .desc = {.shape = {channels, size, size},
                                      .batch = BATCH,
@@ -90,6 +90,12 @@ static void open_bench(struct bench *bench, struct rdp_device *device, int chann
     bench->d_dout2 = device_copy(bench, bench->dout2);
     RDP_MUST(device->ops->bn_create(device, &bench->bn, &bench->desc));
     assert_int_equal(bench->bn->sums_count, 2 * channels);
+    bench->bn->gamma = bench->gamma;
+    bench->bn->beta = bench->beta;
+    bench->bn->running_mean = bench->mean;
+    bench->bn->running_var = bench->var;
+    bench->bn->dgamma = bench->dgamma;
+    bench->bn->dbeta = bench->dbeta;
 }
 
 static void close_bench(struct bench *bench)
@@ -109,13 +115,12 @@ static void forward(struct bench *bench, int chunk, bool frozen)
 {
     const struct rdp_device_ops *ops = bench->device->ops;
     if (frozen) {
-        RDP_MUST(ops->bn_use_running(bench->device, bench->bn, bench->gamma, bench->beta, bench->mean, bench->var));
+        RDP_MUST(ops->bn_use_running(bench->device, bench->bn));
     } else {
         for (int first = BATCH - chunk; first >= 0; first -= chunk)
-            RDP_MUST(ops->bn_statistics(bench->device, bench->bn, bench->d_y, bench->mean, first, chunk));
+            RDP_MUST(ops->bn_statistics(bench->device, bench->bn, bench->d_y, first, chunk));
         RDP_MUST(ops->bn_statistics_sum(bench->device, bench->bn));
-        RDP_MUST(ops->bn_finalize(bench->device, bench->bn, (double)(BATCH * bench->pixels), bench->gamma, bench->beta,
-                                  bench->mean, bench->var));
+        RDP_MUST(ops->bn_finalize(bench->device, bench->bn, (double)(BATCH * bench->pixels)));
     }
     for (int first = BATCH - chunk; first >= 0; first -= chunk)
         RDP_MUST(ops->bn_apply(bench->device, bench->bn, bench->d_y, bench->desc.residual ? bench->d_residual : NULL,
@@ -130,8 +135,8 @@ static void backward(struct bench *bench, int chunk, bool two)
         RDP_MUST(ops->bn_backward_reduce(bench->device, bench->bn, bench->d_y,
                                          bench->desc.residual ? bench->d_out : NULL, bench->d_dout,
                                          two ? bench->d_dout2 : NULL, first, chunk));
-    RDP_MUST(ops->bn_backward_sum(bench->device, bench->bn, bench->dgamma, bench->dbeta));
-    RDP_MUST(ops->bn_backward_finalize(bench->device, bench->bn, (double)(BATCH * bench->pixels), bench->gamma));
+    RDP_MUST(ops->bn_backward_sum(bench->device, bench->bn));
+    RDP_MUST(ops->bn_backward_finalize(bench->device, bench->bn, (double)(BATCH * bench->pixels)));
     for (int first = BATCH - chunk; first >= 0; first -= chunk)
         RDP_MUST(
             ops->bn_backward_apply(bench->device, bench->bn, bench->d_y, bench->d_dout, bench->d_dout2, first, chunk));

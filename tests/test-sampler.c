@@ -17,8 +17,8 @@
 #include "base/status.h"
 #include "comm/comm.h"
 #include "comm/launch.h"
-#include "comm/watchdog.h"
 #include "sampler.h"
+#include "support_mpi.h"
 
 enum { COUNT = 1003, WHOLE = 960, BATCH = 48, CLASSES = 10 };
 
@@ -375,7 +375,7 @@ static void test_refusals(void **unused)
     refuse(&options, comm->size - 1, comm->size == 1 ? "0 training images" : "every rank needs one");
 }
 
-int main(int argc, char **argv)
+static int run(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_order_is_that_of_one_rank),
@@ -387,17 +387,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_split),
         cmocka_unit_test(test_refusals),
     };
-    if (rdp_launch_begin(&launch, &argc, &argv) != RDP_OK || rdp_comm_create(&comm, &launch) != RDP_OK ||
-        rdp_comm_agree(comm, rdp_watchdog_start(&launch, 60), "starting the watchdog") != RDP_OK) {
-        rdp_fail_print();
-        return 1;
-    }
-    int64_t failed = cmocka_run_group_tests(tests, set_up, tear_down);
-    /* All ranks fail together. */
-    if (comm->ops->allreduce_i64(comm, &failed, 1, RDP_MAX, "verdict") != RDP_OK)
-        failed = 1;
-    rdp_watchdog_stop();
-    rdp_comm_destroy(comm);
-    rdp_launch_end(&launch);
-    return failed != 0;
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
+
+int main(int argc, char **argv)
+{
+    return rdp_test_mpi_main(argc, argv, &launch, &comm, run);
 }

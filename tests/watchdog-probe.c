@@ -17,6 +17,7 @@
 #include "base/status.h"
 #include "comm/comm.h"
 #include "comm/launch.h"
+#include "comm/reducer.h"
 #include "comm/watchdog.h"
 
 static void doze(double seconds)
@@ -57,7 +58,7 @@ static int misbehave(struct rdp_comm *comm, const char *mode, double timeout)
     return RDP_OK;
 }
 
-static int train(struct rdp_comm *comm, const char *mode, double timeout)
+static int train(struct rdp_comm *comm, struct rdp_reducer *reducer, const char *mode, double timeout)
 {
     int culprit = comm->size > 1 ? 1 : 0;
     int64_t pid = comm->rank == culprit ? (int64_t)getpid() : 0;
@@ -76,8 +77,8 @@ static int train(struct rdp_comm *comm, const char *mode, double timeout)
         }
         if (strncmp(mode, "patient", 7) == 0)
             RDP_TRY(comm->ops->barrier(comm, 1, "evaluation of rank 1"));
-        RDP_TRY(comm->ops->allreduce_begin(comm, gradients, 1000, "all-reduce of bucket 1", &request));
-        RDP_TRY(comm->ops->wait(comm, &request, "all-reduce of bucket 1"));
+        RDP_TRY(reducer->ops->begin(reducer, gradients, 1000, "all-reduce of bucket 1", &request));
+        RDP_TRY(reducer->ops->wait(reducer, &request, "all-reduce of bucket 1"));
     }
     return RDP_OK;
 }
@@ -86,6 +87,8 @@ int main(int argc, char **argv)
 {
     struct rdp_launch launch;
     struct rdp_comm *comm = NULL;
+    struct rdp_reducer *reducer = NULL;
+    struct rdp_reducer_config config = {.kind = RDP_REDUCER_AUTO};
     const char *mode = argc > 1 ? argv[1] : "none";
     double timeout = argc > 2 ? atof(argv[2]) : 2;
     int status = rdp_launch_begin(&launch, &argc, &argv);
@@ -95,11 +98,14 @@ int main(int argc, char **argv)
     if (status == RDP_OK)
         status = rdp_comm_agree(comm, rdp_watchdog_start(&launch, timeout), "starting the watchdog");
     if (status == RDP_OK)
-        status = train(comm, mode, timeout);
+        status = rdp_reducer_create(&reducer, comm, &config);
+    if (status == RDP_OK)
+        status = train(comm, reducer, mode, timeout);
     rdp_fail_print();
     if (status != RDP_OK)
         rdp_launch_abort(&launch, rdp_status_exit_code(status));
     rdp_watchdog_stop();
+    rdp_reducer_destroy(reducer);
     rdp_comm_destroy(comm);
     rdp_launch_end(&launch);
     return 0;

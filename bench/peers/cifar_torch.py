@@ -35,34 +35,38 @@ def random_set(count):
 
 
 class Batcher:
-    """Normalised batches of one resident set, in the memory format of the network that reads them."""
+    """Normalised batches of one resident set, on its device, in the memory format of the network that reads them."""
 
-    def __init__(self, images, labels, memory_format):
-        self.images, self.labels, self.memory_format = images, labels, memory_format
-        mean, std = torch.tensor(MEAN), torch.tensor(STD)
+    def __init__(self, images, labels, memory_format, dtype=torch.float32):
+        self.images, self.labels, self.memory_format, self.dtype = images, labels, memory_format, dtype
+        mean, std = (torch.tensor(v, dtype=dtype, device=images.device) for v in (MEAN, STD))
         self.scale = (1 / (255 * std)).view(1, 1, 1, 3)
         self.shift = (-mean / std).view(1, 1, 1, 3)
 
     def plain(self, first, last):
         return self.normalise(self.images[first:last]), self.labels[first:last]
 
+    def picked(self, index):
+        return self.normalise(self.images[index]), self.labels[index]
+
     def augmented(self, index):
         """Images `index`, each reflect-padded by PAD, cropped at random to 32x32 and flipped half of the time."""
-        n = len(index)
-        place = torch.arange(32)
-        offset = torch.randint(-PAD, PAD + 1, (2, n, 1))
+        n, device = len(index), index.device
+        place = torch.arange(32, device=device)
+        draw = torch.rand(3, n, 1, device=device)
+        offset = (draw * (2 * PAD + 1)).long() - PAD  # -PAD .. PAD
         rows = reflect(place + offset[0])
-        columns = reflect(place + offset[1])
-        flip = torch.rand(n, 1) < 0.5
-        columns = torch.where(flip, columns.flip(1), columns)
+        columns = reflect(torch.where(draw[2] < 0.5, 31 - place, place) + offset[1])
         picked = self.images[index.view(n, 1, 1), rows.view(n, 32, 1), columns.view(n, 1, 32)]
         return self.normalise(picked), self.labels[index]
 
     def normalise(self, bytes_nhwc):
-        x = bytes_nhwc.float().mul_(self.scale).add_(self.shift).permute(0, 3, 1, 2)
+        x = bytes_nhwc.to(self.dtype).mul_(self.scale).add_(self.shift).permute(0, 3, 1, 2)
         return x.contiguous(memory_format=self.memory_format)
 
 
 def reflect(position):
     """Positions outside 0..31 mirrored at the edge pixels, which are not repeated."""
-    return 31 - (31 - position.abs()).abs()
+    # Not by abs, which says the same: torch.compile of PyTorch 2.15 fails on the range of such an index.
+    position = torch.where(position < 0, -position, position)
+    return torch.where(position > 31, 62 - position, position)

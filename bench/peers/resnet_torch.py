@@ -2,27 +2,29 @@
 
 One description (block, blocks per stage, stem width, stage widths) builds what src/options.h calls by the same option names:
 a 3x3 stem without bias, batch-norm and activation; stages of basic or bottleneck blocks, the first block of stages 2.. with
-stride 2 (in a bottleneck on its 3x3 convolution); a 1x1 convolution and batch-norm (`downsample.0`, `downsample.1`) on the
-shortcut where the shape changes; global average pool and one fully connected layer. Initialisation is PyTorch's default.
+stride 2 (in a bottleneck on its 3x3 convolution); on the shortcut where the shape changes a 1x1 convolution and batch-norm
+(`downsample.0`, `downsample.1`), or every other pixel and zero channels; global average pool and one fully connected layer.
+Initialisation is PyTorch's default.
 
-Used by train_torch.py (speed and accuracy) and tests/reference/make_reference.py (numerical references). Works with
-PyTorch 1.13 and later.
+Used by train_torch.py (CPU: speed and accuracy), ddp.py (GPUs) and tests/reference/make_reference.py (numerical references).
+Works with PyTorch 1.13 and later.
 """
 import torch
 from torch import nn
+from torch.nn import functional
 
 
 class BasicBlock(nn.Module):
     expansion = 1
 
-    def __init__(self, inputs, width, stride, act):
+    def __init__(self, inputs, width, stride, act, kind):
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
         self.act = act
-        self.downsample = shortcut(inputs, width, stride)
+        self.downsample = shortcut(inputs, width, stride, kind)
 
     def forward(self, x):
         y = self.act(self.bn1(self.conv1(x)))
@@ -33,7 +35,7 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     expansion = 4
 
-    def __init__(self, inputs, width, stride, act):
+    def __init__(self, inputs, width, stride, act, kind):
         super().__init__()
         outputs = width * self.expansion
         self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
@@ -43,7 +45,7 @@ class Bottleneck(nn.Module):
         self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(outputs)
         self.act = act
-        self.downsample = shortcut(inputs, outputs, stride)
+        self.downsample = shortcut(inputs, outputs, stride, kind)
 
     def forward(self, x):
         y = self.act(self.bn1(self.conv1(x)))
@@ -52,16 +54,31 @@ class Bottleneck(nn.Module):
         return self.act(y + (self.downsample(x) if self.downsample is not None else x))
 
 
-def shortcut(inputs, outputs, stride):
-    """None (identity) where the shape stays, else a strided 1x1 convolution and batch-norm."""
+class PadShortcut(nn.Module):
+    """Option A of He et al.: every `stride`th pixel, zero channels before and after. Has no parameters."""
+
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.stride = stride
+        self.before = (outputs - inputs) // 2
+        self.after = outputs - inputs - self.before
+
+    def forward(self, x):
+        return functional.pad(x[:, :, ::self.stride, ::self.stride], (0, 0, 0, 0, self.before, self.after))
+
+
+def shortcut(inputs, outputs, stride, kind):
+    """None (identity) where the shape stays, else a strided 1x1 convolution and batch-norm or the padded shortcut."""
     if inputs == outputs and stride == 1:
         return None
+    if kind == "pad":
+        return PadShortcut(inputs, outputs, stride)
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
 
 class ResNet(nn.Module):
     def __init__(self, block="basic", blocks=(2, 1, 1, 1), stem_width=64, widths=(64, 128, 256, 512),
-                 activation="relu", leaky_slope=0.01):
+                 activation="relu", leaky_slope=0.01, shortcut_kind="conv"):
         super().__init__()
         kind = {"basic": BasicBlock, "bottleneck": Bottleneck}[block]
         # In place, as PyTorch's own models do: it saves one activation per layer.
@@ -73,7 +90,7 @@ class ResNet(nn.Module):
         for stage, (count, width) in enumerate(zip(blocks, widths)):
             layers = []
             for index in range(count):
-                layers.append(kind(channels, width, 2 if stage > 0 and index == 0 else 1, self.act))
+                layers.append(kind(channels, width, 2 if stage > 0 and index == 0 else 1, self.act, shortcut_kind))
                 channels = width * kind.expansion
             setattr(self, "layer%d" % (stage + 1), nn.Sequential(*layers))
         self.fc = nn.Linear(channels, 10)
@@ -83,6 +100,11 @@ class ResNet(nn.Module):
         for stage in range(self.stages):
             x = getattr(self, "layer%d" % (stage + 1))(x)
         return self.fc(x.mean((2, 3)))
+
+
+def from_options(o):
+    """The network that peer_options.add_model's options describe."""
+    return ResNet(o.block, o.blocks, o.stem_width, o.widths, o.activation, o.leaky_slope, o.shortcut)
 
 
 def parameter_groups(model, weight_decay, decay_bn):

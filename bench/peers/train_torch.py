@@ -17,41 +17,26 @@ import statistics
 import sys
 import time
 
+import peer_options
+
 # glibc reads these at start-up only, so the program starts itself once more with them.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "17179869184", "MALLOC_TOP_PAD_": "67108864"}
 
 
 def options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--block", default="basic", choices=("basic", "bottleneck"))
-    parser.add_argument("--blocks", type=int_list, default=(2, 1, 1, 1))
-    parser.add_argument("--stem-width", type=int, default=64)
-    parser.add_argument("--widths", type=int_list, default=(64, 128, 256, 512))
-    parser.add_argument("--activation", default="relu", choices=("relu", "leaky-relu"))
-    parser.add_argument("--leaky-slope", type=float, default=0.01)
+    peer_options.add_model(parser)
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     parser.add_argument("--format", default="channels-last", choices=("channels-last", "contiguous"))
     parser.add_argument("--compile", default="no", choices=("no", "default", "max-autotune"))
     parser.add_argument("--plain-malloc", action="store_true", help="leave glibc's allocator as it is")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--label-smoothing", type=float, default=0.0)
-    parser.add_argument("--lr", type=float, default=0.2, help="the one-cycle schedule's maximum")
-    parser.add_argument("--momentum", type=float, default=0.9)
-    parser.add_argument("--nesterov", default="yes", choices=("yes", "no"))
-    parser.add_argument("--weight-decay", type=float, default=5e-4)
-    parser.add_argument("--data", help="directory of the official CIFAR-10 binaries; timing works without")
-    parser.add_argument("--images", type=int, default=50000, help="random training images when timing without --data")
+    peer_options.add_training(parser)
     parser.add_argument("--steps", type=int, default=10, help="timed steps per repeat")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--warmup", type=int, default=3, help="untimed steps (the first repeats of a compiled network)")
     parser.add_argument("--epochs", type=int, default=0, help="train so many epochs instead of timing")
     return parser.parse_args()
-
-
-def int_list(text):
-    return tuple(int(v) for v in text.split(","))
 
 
 def restart_tuned(o):
@@ -162,8 +147,7 @@ def main():
     memory_format = torch.channels_last if o.format == "channels-last" else torch.contiguous_format
     train_set, test_set = cifar_torch.load(o.data) if o.data else (cifar_torch.random_set(o.images), None)
     batcher = cifar_torch.Batcher(*train_set, memory_format)
-    model = resnet_torch.ResNet(o.block, o.blocks, o.stem_width, o.widths, o.activation, o.leaky_slope)
-    model = model.to(memory_format=memory_format)
+    model = resnet_torch.from_options(o).to(memory_format=memory_format)
     optimizer, kind = make_optimizer(torch, model, o)
     step = make_step(torch, model, optimizer, o)
     if o.epochs:

@@ -10,6 +10,8 @@
 
 #include <Random123/philox.h>
 
+#include "kernels/common/function.h"
+
 /* What the numbers are for: part of the counter, so that uses never share numbers. */
 enum rdp_random_purpose {
     RDP_RANDOM_AUGMENT = 1,
@@ -24,22 +26,24 @@ struct rdp_random {
 };
 
 /* 128 random bits of (seed; purpose, a, b). */
-static inline struct rdp_random rdp_random_at(uint64_t seed, enum rdp_random_purpose purpose, uint32_t a, uint64_t b)
+RDP_DEVICE_FUNCTION struct rdp_random rdp_random_at(uint64_t seed, enum rdp_random_purpose purpose, uint32_t a,
+                                                    uint64_t b)
 {
     philox4x32_key_t key = {{(uint32_t)seed, (uint32_t)(seed >> 32)}};
     philox4x32_ctr_t counter = {{(uint32_t)b, (uint32_t)(b >> 32), a, (uint32_t)purpose}};
     philox4x32_ctr_t value = philox4x32(counter, key);
-    return (struct rdp_random){{value.v[0], value.v[1], value.v[2], value.v[3]}};
+    struct rdp_random random = {{value.v[0], value.v[1], value.v[2], value.v[3]}}; /* no compound literal: C++ too */
+    return random;
 }
 
 /* Uniform in 0 .. n-1 (Lemire's multiply; the bias is below n / 2^32). */
-static inline uint32_t rdp_random_below(uint32_t word, uint32_t n)
+RDP_DEVICE_FUNCTION uint32_t rdp_random_below(uint32_t word, uint32_t n)
 {
     return (uint32_t)(((uint64_t)word * n) >> 32);
 }
 
 /* Uniform in [0, 1): 24 bits, exact in f32. */
-static inline float rdp_random_unit(uint32_t word)
+RDP_DEVICE_FUNCTION float rdp_random_unit(uint32_t word)
 {
     return (float)(word >> 8) * 0x1p-24f;
 }

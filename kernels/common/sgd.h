@@ -6,8 +6,10 @@
 #ifndef RDP_KERNELS_COMMON_SGD_H
 #define RDP_KERNELS_COMMON_SGD_H
 
-static inline void rdp_sgd_update(float *parameter, float gradient, float *velocity, float lr, float momentum,
-                                  float weight_decay, int nesterov)
+#include "kernels/common/function.h"
+
+RDP_DEVICE_FUNCTION void rdp_sgd_update(float *parameter, float gradient, float *velocity, float lr, float momentum,
+                                        float weight_decay, int nesterov)
 {
     gradient += weight_decay * *parameter;
     float next = momentum * *velocity + gradient;

@@ -79,12 +79,11 @@ static float slope_of(const struct rdp_bn_desc *desc)
     const int64_t begin_ = (int64_t)(first)*state->blocks, end_ = (int64_t)((first) + (count)) * state->blocks; \
     _Pragma("omp parallel for schedule(static)") for (int64_t i = begin_; i < end_; i++)
 
-int cpu_bn_statistics(struct rdp_device *device, struct rdp_bn *bn, const void *y, const float *running_mean, int first,
-                      int count)
+int cpu_bn_statistics(struct rdp_device *device, struct rdp_bn *bn, const void *y, int first, int count)
 {
     struct cpu_bn *own = bn->state;
     for (int c = 0; c < bn->desc.shape.channels; c++)
-        own->mean[c] = running_mean[c];
+        own->mean[c] = bn->running_mean[c];
     FOR_BLOCKS(device, bn, first, count)
     {
         size_t channel = (size_t)(i % state->blocks) * (size_t)cpu->lanes, partial = (size_t)i * (size_t)cpu->lanes;
@@ -128,33 +127,32 @@ static void set_scale(struct cpu_bn *state, int c, double mean, double variance,
     state->shift[c] = (float)(beta - mean * gamma * invstd);
 }
 
-int cpu_bn_finalize(struct rdp_device *device, struct rdp_bn *bn, double elements, const float *gamma,
-                    const float *beta, float *running_mean, float *running_var)
+int cpu_bn_finalize(struct rdp_device *device, struct rdp_bn *bn, double elements)
 {
     (void)device;
     struct cpu_bn *state = bn->state;
     const double momentum = bn->desc.momentum;
     int channels = bn->desc.shape.channels;
     for (int c = 0; c < channels; c++) {
-        double shifted = bn->sums[c] / elements, shift = (double)running_mean[c];
+        double shifted = bn->sums[c] / elements, shift = (double)bn->running_mean[c];
         double variance = bn->sums[channels + c] / elements - shifted * shifted;
         double mean = shift + shifted;
         if (variance < 0)
             variance = 0;
-        set_scale(state, c, mean, variance, bn->desc.epsilon, gamma[c], beta[c]);
+        set_scale(state, c, mean, variance, bn->desc.epsilon, bn->gamma[c], bn->beta[c]);
         double unbiased = elements > 1 ? variance * elements / (elements - 1) : variance;
-        running_mean[c] = (float)((1 - momentum) * shift + momentum * mean);
-        running_var[c] = (float)((1 - momentum) * (double)running_var[c] + momentum * unbiased);
+        bn->running_mean[c] = (float)((1 - momentum) * shift + momentum * mean);
+        bn->running_var[c] = (float)((1 - momentum) * (double)bn->running_var[c] + momentum * unbiased);
     }
     return RDP_OK;
 }
 
-int cpu_bn_use_running(struct rdp_device *device, struct rdp_bn *bn, const float *gamma, const float *beta,
-                       const float *running_mean, const float *running_var)
+int cpu_bn_use_running(struct rdp_device *device, struct rdp_bn *bn)
 {
     (void)device;
     for (int c = 0; c < bn->desc.shape.channels; c++)
-        set_scale(bn->state, c, (double)running_mean[c], (double)running_var[c], bn->desc.epsilon, gamma[c], beta[c]);
+        set_scale(bn->state, c, (double)bn->running_mean[c], (double)bn->running_var[c], bn->desc.epsilon, bn->gamma[c],
+                  bn->beta[c]);
     return RDP_OK;
 }
 
@@ -188,28 +186,28 @@ int cpu_bn_backward_reduce(struct rdp_device *device, struct rdp_bn *bn, const v
     return RDP_OK;
 }
 
-int cpu_bn_backward_sum(struct rdp_device *device, struct rdp_bn *bn, float *dgamma, float *dbeta)
+int cpu_bn_backward_sum(struct rdp_device *device, struct rdp_bn *bn)
 {
     (void)device;
     const struct cpu_bn *state = bn->state;
     int channels = bn->desc.shape.channels;
     add_partials(bn);
     for (int c = 0; c < channels; c++) {
-        dbeta[c] = (float)bn->sums[c];
-        dgamma[c] = (float)(bn->sums[channels + c] * (double)state->invstd[c]);
+        bn->dbeta[c] = (float)bn->sums[c];
+        bn->dgamma[c] = (float)(bn->sums[channels + c] * (double)state->invstd[c]);
     }
     return RDP_OK;
 }
 
 /* dy = gamma * invstd * (dz - mean(dz) - xhat * mean(dz * xhat)), Ioffe & Szegedy 2015 section 3, as a * dz + b * y +
  * c. */
-int cpu_bn_backward_finalize(struct rdp_device *device, struct rdp_bn *bn, double elements, const float *gamma)
+int cpu_bn_backward_finalize(struct rdp_device *device, struct rdp_bn *bn, double elements)
 {
     (void)device;
     struct cpu_bn *state = bn->state;
     int channels = bn->desc.shape.channels;
     for (int c = 0; c < channels; c++) {
-        double invstd = (double)state->invstd[c], a = gamma[c] * invstd;
+        double invstd = (double)state->invstd[c], a = bn->gamma[c] * invstd;
         double mean_dz = bn->sums[c] / elements, mean_dz_xhat = bn->sums[channels + c] * invstd / elements;
         double b = -a * invstd * mean_dz_xhat;
         state->a[c] = (float)a;

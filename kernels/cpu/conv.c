@@ -53,7 +53,7 @@ static void free_forms(struct forms *forms)
 
 static int make_forms(struct rdp_device *device, const struct rdp_conv_desc *desc, int batch, struct forms *forms)
 {
-    dnnl_data_type_t type = device->config.bf16 ? dnnl_bf16 : dnnl_f32;
+    dnnl_data_type_t type = cpu_is_bf16(device) ? dnnl_bf16 : dnnl_f32;
     dnnl_format_tag_t blocked = cpu_state(device)->lanes == 16 ? dnnl_nChw16c : dnnl_nChw8c;
     dnnl_dim_t x[4] = {batch, desc->input.channels, desc->input.height, desc->input.width};
     dnnl_dim_t y[4] = {batch, desc->output.channels, desc->output.height, desc->output.width};
@@ -94,7 +94,7 @@ static int choose_pd(struct rdp_device *device, const struct rdp_conv_desc *desc
                      dnnl_primitive_desc_t hint, dnnl_primitive_desc_t *pd)
 {
     dnnl_status_t status = pass_pd(device, desc, forms, direction, dnnl_convolution_direct, hint, pd);
-    if (status == dnnl_unimplemented && device->config.bf16)
+    if (status == dnnl_unimplemented && cpu_is_bf16(device))
         return rdp_fail(RDP_EUSAGE,
                         "--precision bf16: oneDNN has no bf16 convolution for this CPU (it needs AVX-512); use "
                         "--precision fp32");
@@ -312,8 +312,10 @@ int cpu_conv_unpack(struct rdp_device *device, struct rdp_conv *conv, const floa
     return translate(device, &state->stored, (void *)(uintptr_t)stored, &state->plain, host_oihw);
 }
 
-int cpu_conv_weights(struct rdp_device *device, struct rdp_conv *conv, const float *stored, bool backward)
+int cpu_conv_weights(struct rdp_device *device, struct rdp_conv *conv, const float *stored, void *flat_copy,
+                     bool backward)
 {
+    (void)flat_copy; /* copy_size is 0: the forms belong to the convolution */
     struct cpu_conv *state = conv->state;
     struct cpu_state *cpu = cpu_state(device);
     if (state->winograd != NULL) {

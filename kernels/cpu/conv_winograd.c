@@ -31,7 +31,7 @@ int cpu_winograd_create(struct rdp_device *device, struct cpu_winograd **winogra
     own->chunk = desc->chunk;
     own->batch = desc->batch;
     rdp_winograd_plan(&own->plan, desc->input.height, desc->input.width, desc->input.channels, desc->output.channels,
-                      device->config.bf16, device->config.threads);
+                      cpu_is_bf16(device), device->config.threads);
     int status = rdp_alloc_aligned((void **)&own->forward, own->plan.transformed_bytes, "transformed weights");
     if (status == RDP_OK && desc->training)
         status = rdp_alloc_aligned((void **)&own->backward, own->plan.transformed_bytes, "transformed weights");

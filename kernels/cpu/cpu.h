@@ -15,11 +15,17 @@ struct cpu_state {
     size_t element_size;                  /* of an activation: 4 or 2 bytes */
     void *scratchpad;                     /* shared by all primitives, which run one after the other */
     size_t scratchpad_size;
+    double stamps[RDP_STAMPS]; /* seconds */
 };
 
 static inline struct cpu_state *cpu_state(struct rdp_device *device)
 {
     return device->state;
+}
+
+static inline bool cpu_is_bf16(const struct rdp_device *device)
+{
+    return device->config.precision == RDP_KERNEL_BF16;
 }
 
 /* Channel blocks of a shape: activations are (N, blocks, H, W, lanes), missing channels zero. */
@@ -38,7 +44,8 @@ int cpu_conv_create(struct rdp_device *device, struct rdp_conv **conv, const str
 void cpu_conv_destroy(struct rdp_device *device, struct rdp_conv *conv);
 int cpu_conv_pack(struct rdp_device *device, struct rdp_conv *conv, const float *host_oihw, float *stored);
 int cpu_conv_unpack(struct rdp_device *device, struct rdp_conv *conv, const float *stored, float *host_oihw);
-int cpu_conv_weights(struct rdp_device *device, struct rdp_conv *conv, const float *stored, bool backward);
+int cpu_conv_weights(struct rdp_device *device, struct rdp_conv *conv, const float *stored, void *flat_copy,
+                     bool backward);
 int cpu_conv_forward(struct rdp_device *device, struct rdp_conv *conv, const void *x, void *y, int first, int count);
 int cpu_conv_backward_data(struct rdp_device *device, struct rdp_conv *conv, const void *dy, void *dx, int first,
                            int count);
@@ -48,25 +55,22 @@ int cpu_conv_backward_weights(struct rdp_device *device, struct rdp_conv *conv, 
 /* bn.c */
 int cpu_bn_create(struct rdp_device *device, struct rdp_bn **bn, const struct rdp_bn_desc *desc);
 void cpu_bn_destroy(struct rdp_device *device, struct rdp_bn *bn);
-int cpu_bn_statistics(struct rdp_device *device, struct rdp_bn *bn, const void *y, const float *running_mean, int first,
-                      int count);
+int cpu_bn_statistics(struct rdp_device *device, struct rdp_bn *bn, const void *y, int first, int count);
 int cpu_bn_statistics_sum(struct rdp_device *device, struct rdp_bn *bn);
-int cpu_bn_finalize(struct rdp_device *device, struct rdp_bn *bn, double elements, const float *gamma,
-                    const float *beta, float *running_mean, float *running_var);
-int cpu_bn_use_running(struct rdp_device *device, struct rdp_bn *bn, const float *gamma, const float *beta,
-                       const float *running_mean, const float *running_var);
+int cpu_bn_finalize(struct rdp_device *device, struct rdp_bn *bn, double elements);
+int cpu_bn_use_running(struct rdp_device *device, struct rdp_bn *bn);
 int cpu_bn_apply(struct rdp_device *device, struct rdp_bn *bn, const void *y, const void *residual, void *out,
                  int first, int count);
 int cpu_bn_backward_reduce(struct rdp_device *device, struct rdp_bn *bn, const void *y, const void *out, void *dout,
                            const void *dout2, int first, int count);
-int cpu_bn_backward_sum(struct rdp_device *device, struct rdp_bn *bn, float *dgamma, float *dbeta);
-int cpu_bn_backward_finalize(struct rdp_device *device, struct rdp_bn *bn, double elements, const float *gamma);
+int cpu_bn_backward_sum(struct rdp_device *device, struct rdp_bn *bn);
+int cpu_bn_backward_finalize(struct rdp_device *device, struct rdp_bn *bn, double elements);
 int cpu_bn_backward_apply(struct rdp_device *device, struct rdp_bn *bn, const void *y, const void *dz, void *dy,
                           int first, int count);
 
 /* layout.c: augmentation, pad shortcut, pool */
-int cpu_augment(struct rdp_device *device, const struct rdp_augment *augment, const uint8_t *images,
-                const int64_t *rows, const int64_t *samples, void *out, int first, int count);
+int cpu_augment(struct rdp_device *device, const struct rdp_augment *augment, const struct rdp_step_values *values,
+                const uint8_t *images, const int64_t *rows, const int64_t *samples, void *out, int first, int count);
 int cpu_pad_forward(struct rdp_device *device, struct rdp_shape input, struct rdp_shape output, const void *x, void *y,
                     int first, int count);
 int cpu_pad_backward(struct rdp_device *device, struct rdp_shape input, struct rdp_shape output, const void *dy,
@@ -84,7 +88,8 @@ int cpu_fc_backward(struct rdp_device *device, int batch, int channels, int clas
 int cpu_loss(struct rdp_device *device, int batch, int valid, int classes, const float *logits, const uint8_t *labels,
              float smoothing, float scale, float *dlogits, float *totals);
 int cpu_add(struct rdp_device *device, float *to, const float *from, size_t count);
-int cpu_sgd(struct rdp_device *device, const struct rdp_sgd *sgd, float *parameters, const float *gradients,
-            float *momentum, size_t count);
+int cpu_sgd(struct rdp_device *device, const struct rdp_sgd *sgd, const struct rdp_step_values *values,
+            const uint8_t *decays, float *parameters, void *copies, const float *gradients, float *momentum,
+            size_t count);
 
 #endif

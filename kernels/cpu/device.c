@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "kernels/cpu/cpu.h"
 
@@ -61,6 +62,37 @@ static int cpu_synchronize(struct rdp_device *device)
     return RDP_OK;
 }
 
+static int cpu_idle(struct rdp_device *device, bool *idle)
+{
+    (void)device;
+    *idle = true; /* every call is finished when it returns */
+    return RDP_OK;
+}
+
+static void *cpu_stream(struct rdp_device *device)
+{
+    (void)device;
+    return NULL;
+}
+
+static size_t cpu_copy_size(struct rdp_device *device)
+{
+    (void)device;
+    return 0;
+}
+
+static int cpu_stamp(struct rdp_device *device, int i)
+{
+    cpu_state(device)->stamps[i] = rdp_now();
+    return RDP_OK;
+}
+
+static int cpu_stamp_seconds(struct rdp_device *device, int from, int to, double *seconds)
+{
+    *seconds = cpu_state(device)->stamps[to] - cpu_state(device)->stamps[from];
+    return RDP_OK;
+}
+
 static void cpu_close(struct rdp_device *device)
 {
     struct cpu_state *cpu = cpu_state(device);
@@ -85,6 +117,12 @@ static const struct rdp_device_ops cpu_ops = {
     .download = cpu_copy,
     .zero = cpu_zero,
     .synchronize = cpu_synchronize,
+    .feed = cpu_copy,
+    .copy = cpu_copy,
+    .idle = cpu_idle,
+    .stream = cpu_stream,
+    .stamp = cpu_stamp,
+    .stamp_seconds = cpu_stamp_seconds,
     .image_bytes = cpu_image_bytes,
     .chunk = cpu_chunk,
     .augment = cpu_augment,
@@ -92,6 +130,7 @@ static const struct rdp_device_ops cpu_ops = {
     .conv_destroy = cpu_conv_destroy,
     .conv_pack = cpu_conv_pack,
     .conv_unpack = cpu_conv_unpack,
+    .copy_size = cpu_copy_size,
     .conv_weights = cpu_conv_weights,
     .conv_forward = cpu_conv_forward,
     .conv_backward_data = cpu_conv_backward_data,
@@ -133,6 +172,11 @@ static const struct rdp_vector_set *choose_vectors(void)
 
 int rdp_cpu_device_open(struct rdp_device **device, const struct rdp_device_config *config)
 {
+    const bool bf16 = config->precision == RDP_KERNEL_BF16;
+    *device = NULL;
+    if (config->precision == RDP_KERNEL_TF32)
+        return rdp_fail(RDP_EUSAGE,
+                        "--precision tf32: the CPU has no such arithmetic; use fp32 or bf16, or --device cuda");
     RDP_TRY(rdp_calloc((void **)device, 1, sizeof **device, "the CPU device"));
     (*device)->ops = &cpu_ops;
     (*device)->config = *config;
@@ -141,9 +185,9 @@ int rdp_cpu_device_open(struct rdp_device **device, const struct rdp_device_conf
         goto fail;
     struct cpu_state *cpu = cpu_state(*device);
     cpu->vectors = choose_vectors();
-    cpu->loops = config->bf16 ? &cpu->vectors->bf16 : &cpu->vectors->f32;
+    cpu->loops = bf16 ? &cpu->vectors->bf16 : &cpu->vectors->f32;
     cpu->lanes = cpu->loops->lanes;
-    cpu->element_size = config->bf16 ? 2 : 4;
+    cpu->element_size = bf16 ? 2 : 4;
     omp_set_dynamic(0);
     omp_set_num_threads(config->threads);
     if (dnnl_engine_create(&cpu->engine, dnnl_cpu, 0) != dnnl_success ||

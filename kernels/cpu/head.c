@@ -105,13 +105,31 @@ int cpu_add(struct rdp_device *device, float *to, const float *from, size_t coun
     return RDP_OK;
 }
 
-int cpu_sgd(struct rdp_device *device, const struct rdp_sgd *sgd, float *parameters, const float *gradients,
-            float *momentum, size_t count)
+/* First block at or after `block` whose decay differs from its, at most `end`. */
+static size_t run_end(const uint8_t *decays, size_t block, size_t end)
+{
+    size_t next = block + 1;
+    while (next < end && decays[next] == decays[block])
+        next++;
+    return next;
+}
+
+int cpu_sgd(struct rdp_device *device, const struct rdp_sgd *sgd, const struct rdp_step_values *values,
+            const uint8_t *decays, float *parameters, void *copies, const float *gradients, float *momentum,
+            size_t count)
 {
     const struct cpu_state *cpu = cpu_state(device);
+    (void)copies; /* conv_weights makes the forms that this device reads */
 #pragma omp parallel for schedule(static)
-    for (size_t i = 0; i < count; i += PIECE)
-        cpu->vectors->flat.sgd(parameters + i, gradients + i, momentum + i, count - i < PIECE ? count - i : PIECE,
-                               sgd->lr, sgd->momentum, sgd->weight_decay, sgd->nesterov);
+    for (size_t piece = 0; piece < count; piece += PIECE) {
+        const size_t piece_end = count - piece < PIECE ? count : piece + PIECE;
+        const size_t end = (piece_end + RDP_DECAY_BLOCK - 1) / RDP_DECAY_BLOCK;
+        for (size_t block = piece / RDP_DECAY_BLOCK, next; block < end; block = next) {
+            next = run_end(decays, block, end);
+            const size_t i = block * RDP_DECAY_BLOCK, stop = next == end ? piece_end : next * RDP_DECAY_BLOCK;
+            cpu->vectors->flat.sgd(parameters + i, gradients + i, momentum + i, stop - i, values->lr, sgd->momentum,
+                                   decays[block] ? sgd->weight_decay : 0, sgd->nesterov);
+        }
+    }
     return RDP_OK;
 }

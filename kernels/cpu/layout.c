@@ -49,10 +49,10 @@ static void fill_table(const struct rdp_augment *augment, struct normalise_table
 
 /* One image: from (32,32,3) u8 to three planes; a zero-padded pixel is 0 before normalisation, as torchvision pads
  * bytes. */
-static void augment_one(const struct rdp_augment *augment, const struct normalise_table *table, int64_t sample,
-                        const uint8_t *image, void *out, bool bf16)
+static void augment_one(const struct rdp_augment *augment, const struct normalise_table *table, uint32_t epoch,
+                        int64_t sample, const uint8_t *image, void *out, bool bf16)
 {
-    struct rdp_augment_draw draw = rdp_augment_draw_for(augment, sample);
+    struct rdp_augment_draw draw = rdp_augment_draw_for(augment, epoch, sample);
     int columns[SIDE];
     for (int x = 0; x < SIDE; x++)
         columns[x] = rdp_augment_source((draw.flip ? SIDE - 1 - x : x) + draw.dx, SIDE, augment->crop);
@@ -67,16 +67,16 @@ static void augment_one(const struct rdp_augment *augment, const struct normalis
     }
 }
 
-int cpu_augment(struct rdp_device *device, const struct rdp_augment *augment, const uint8_t *images,
-                const int64_t *rows, const int64_t *samples, void *out, int first, int count)
+int cpu_augment(struct rdp_device *device, const struct rdp_augment *augment, const struct rdp_step_values *values,
+                const uint8_t *images, const int64_t *rows, const int64_t *samples, void *out, int first, int count)
 {
-    const bool bf16 = device->config.bf16;
+    const bool bf16 = cpu_is_bf16(device);
     const size_t bytes = cpu_image_bytes(device, (struct rdp_shape){CHANNELS, SIDE, SIDE}, true);
     struct normalise_table table;
     fill_table(augment, &table);
 #pragma omp parallel for schedule(static)
     for (int i = first; i < first + count; i++)
-        augment_one(augment, &table, samples[i], images + (size_t)rows[i] * PIXELS * CHANNELS,
+        augment_one(augment, &table, values->epoch, samples[i], images + (size_t)rows[i] * PIXELS * CHANNELS,
                     (char *)out + (size_t)i * bytes, bf16);
     return RDP_OK;
 }
@@ -96,7 +96,7 @@ int cpu_pad_forward(struct rdp_device *device, struct rdp_shape input, struct rd
     const int lanes = cpu_state(device)->lanes, stride = input.height / output.height;
     const int before =
         (output.channels - input.channels) / 2; /* half of the new channels in front, as He et al.'s code */
-    const bool bf16 = device->config.bf16;
+    const bool bf16 = cpu_is_bf16(device);
 #pragma omp parallel for schedule(static)
     for (int n = first; n < first + count; n++) {
         const char *from = (const char *)x + (size_t)n * x_bytes;
@@ -117,7 +117,7 @@ int cpu_pad_backward(struct rdp_device *device, struct rdp_shape input, struct r
     const size_t x_bytes = cpu_image_bytes(device, input, false), y_bytes = cpu_image_bytes(device, output, false);
     const int lanes = cpu_state(device)->lanes, stride = input.height / output.height;
     const int before = (output.channels - input.channels) / 2;
-    const bool bf16 = device->config.bf16;
+    const bool bf16 = cpu_is_bf16(device);
 #pragma omp parallel for schedule(static)
     for (int n = first; n < first + count; n++) {
         const char *from = (const char *)dy + (size_t)n * y_bytes;
@@ -137,7 +137,7 @@ int cpu_pool_forward(struct rdp_device *device, struct rdp_shape shape, const vo
 {
     const size_t bytes = cpu_image_bytes(device, shape, false);
     const int lanes = cpu_state(device)->lanes, pixels = shape.height * shape.width;
-    const bool bf16 = device->config.bf16;
+    const bool bf16 = cpu_is_bf16(device);
 #pragma omp parallel for schedule(static)
     for (int n = first; n < first + count; n++) {
         const char *image = (const char *)x + (size_t)n * bytes;
@@ -158,7 +158,7 @@ int cpu_pool_backward(struct rdp_device *device, struct rdp_shape shape, const f
     const size_t bytes = cpu_image_bytes(device, shape, false);
     const int lanes = cpu_state(device)->lanes, pixels = shape.height * shape.width;
     const int padded = cpu_blocks(device, shape.channels) * lanes;
-    const bool bf16 = device->config.bf16;
+    const bool bf16 = cpu_is_bf16(device);
 #pragma omp parallel for schedule(static)
     for (int n = first; n < first + count; n++) {
         char *image = (char *)dx + (size_t)n * bytes;

@@ -1,0 +1,224 @@
+/*
+ * The convolutions of the CUDA device (kernels.h, cuda.h) and what they share, the library: cuDNN's handle, the device's
+ * properties, the plan cache. A convolution is up to three runs (conv_run.h), one per direction, chosen when it is made
+ * (conv_tune.h). Weights are stored as (K,R,S,C) with K and C padded to CUDA_LANES; a bf16 device computes with a bf16
+ * copy of the same shape.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "kernels/cuda/conv_tune.h"
+#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/launchers.h"
+
+struct conv_state {
+    struct conv_run runs[CONV_KINDS];
+    const void *weights; /* device: what forward and backward data read; NULL until conv_weights */
+};
+
+/* ---- library ----------------------------------------------------------------------------------------------------- */
+
+const char *cuda_library_version(void)
+{
+    static char text[32];
+    size_t version = cudnnGetVersion();
+    snprintf(text, sizeof text, "cuDNN %zu.%zu.%zu", version / 10000, version / 100 % 100, version % 100);
+    return text;
+}
+
+int cuda_library_open(struct rdp_device *device)
+{
+    struct cuda_state *state = cuda_state(device);
+    void *memory;
+    RDP_TRY(rdp_calloc(&memory, 1, sizeof(struct cuda_library), "the cuDNN library's state"));
+    struct cuda_library *library = state->library = memory;
+    RDP_CUDNN(cudnnCreate(&library->handle));
+    RDP_CUDNN(cudnnSetStream(library->handle, state->stream));
+    RDP_TRY(conv_target_open(&library->target, device->config.index, library->handle));
+    return plan_cache_open(&library->cache, device->config.plan_cache != NULL ? device->config.plan_cache : "");
+}
+
+void cuda_library_close(struct rdp_device *device)
+{
+    struct cuda_state *state = cuda_state(device);
+    struct cuda_library *library = state->library;
+    if (library == NULL)
+        return;
+    plan_cache_close(library->cache);
+    conv_target_close(&library->target);
+    if (library->handle != NULL)
+        cudnnDestroy(library->handle);
+    free(library);
+    state->library = NULL;
+}
+
+int cuda_chunk(struct rdp_device *device, const struct rdp_conv_desc *desc)
+{
+    (void)device; /* smaller pieces than the batch would leave multiprocessors idle */
+    return desc->batch;
+}
+
+/* ---- making ------------------------------------------------------------------------------------------------------ */
+
+static int plan_direction(struct rdp_device *device, struct rdp_conv *conv, enum conv_kind kind)
+{
+    struct cuda_state *state = cuda_state(device);
+    struct conv_state *own = conv->state;
+    const struct rdp_conv_desc *desc = &conv->desc;
+    const struct conv_problem problem = {.kind = kind,
+                                         .precision = device->config.precision,
+                                         .batch = desc->batch,
+                                         .channels = cuda_padded(desc->input.channels),
+                                         .height = desc->input.height,
+                                         .width = desc->input.width,
+                                         .filters = cuda_padded(desc->output.channels),
+                                         .kernel = desc->kernel,
+                                         .stride = desc->stride};
+    if (conv_output_extent(&problem, desc->input.height) != desc->output.height ||
+        conv_output_extent(&problem, desc->input.width) != desc->output.width)
+        return rdp_fail(RDP_EINTERNAL, "a %dx%d convolution of stride %d cannot make %dx%d of %dx%d", desc->kernel,
+                        desc->kernel, desc->stride, desc->output.height, desc->output.width, desc->input.height,
+                        desc->input.width);
+    struct conv_run *run = &own->runs[kind];
+    RDP_TRY(conv_tune(state->library, state->stream, &problem, run));
+    conv->algorithms[kind] = run->description;
+    return cuda_workspace_reserve(device, conv_run_workspace(run));
+}
+
+int cuda_conv_create(struct rdp_device *device, struct rdp_conv **conv, const struct rdp_conv_desc *desc)
+{
+    void *memory, *state;
+    RDP_TRY(rdp_calloc(&memory, 1, sizeof **conv, "a convolution"));
+    struct rdp_conv *new = memory;
+    new->desc = *desc;
+    new->stored_count = (size_t)cuda_padded(desc->output.channels) *
+                        (size_t)desc->kernel *(size_t)desc->kernel *(size_t)cuda_padded(desc->input.channels);
+    int status = rdp_calloc(&state, 1, sizeof(struct conv_state), "a convolution");
+    if (status == RDP_OK) {
+        new->state = state;
+        status = plan_direction(device, new, CONV_FORWARD);
+    }
+    if (status == RDP_OK && desc->training && !desc->input_is_image)
+        status = plan_direction(device, new, CONV_DATA);
+    if (status == RDP_OK && desc->training)
+        status = plan_direction(device, new, CONV_WEIGHTS);
+    if (status != RDP_OK) {
+        cuda_conv_destroy(device, new);
+        return status;
+    }
+    *conv = new;
+    return RDP_OK;
+}
+
+void cuda_conv_destroy(struct rdp_device *device, struct rdp_conv *conv)
+{
+    (void)device;
+    if (conv == NULL)
+        return;
+    struct conv_state *own = conv->state;
+    for (int kind = 0; own != NULL && kind < CONV_KINDS; kind++)
+        conv_run_close(&own->runs[kind]);
+    free(own);
+    free(conv);
+}
+
+/* ---- weights ----------------------------------------------------------------------------------------------------- */
+
+/* Where element (k, c, r, s) of the plain weights lies in the stored ones. */
+static size_t stored_index(const struct rdp_conv_desc *desc, int k, int c, int r, int s)
+{
+    size_t kernel = (size_t)desc->kernel, channels = (size_t)cuda_padded(desc->input.channels);
+    return (((size_t)k * kernel + (size_t)r) * kernel + (size_t)s) * channels + (size_t)c;
+}
+
+/* Copies between the plain form and a host copy of the stored form, whichever way `pack` says. */
+static void rearrange(const struct rdp_conv_desc *desc, float *plain, float *stored, bool pack)
+{
+    for (int k = 0; k < desc->output.channels; k++)
+        for (int c = 0; c < desc->input.channels; c++)
+            for (int r = 0; r < desc->kernel; r++)
+                for (int s = 0; s < desc->kernel; s++, plain++) {
+                    float *there = stored + stored_index(desc, k, c, r, s);
+                    if (pack)
+                        *there = *plain;
+                    else
+                        *plain = *there;
+                }
+}
+
+int cuda_conv_pack(struct rdp_device *device, struct rdp_conv *conv, const float *host_oihw, float *stored)
+{
+    void *memory;
+    RDP_TRY(rdp_calloc(&memory, conv->stored_count, sizeof(float), "the weights of a convolution"));
+    rearrange(&conv->desc, (float *)host_oihw, memory, true);
+    int status = device->ops->upload(device, stored, memory, conv->stored_count * sizeof(float));
+    free(memory);
+    return status;
+}
+
+int cuda_conv_unpack(struct rdp_device *device, struct rdp_conv *conv, const float *stored, float *host_oihw)
+{
+    void *memory;
+    RDP_TRY(rdp_calloc(&memory, conv->stored_count, sizeof(float), "the weights of a convolution"));
+    int status = device->ops->download(device, memory, stored, conv->stored_count * sizeof(float));
+    if (status == RDP_OK)
+        rearrange(&conv->desc, host_oihw, memory, false);
+    free(memory);
+    return status;
+}
+
+int cuda_conv_weights(struct rdp_device *device, struct rdp_conv *conv, const float *stored, void *copy, bool backward)
+{
+    (void)backward; /* both directions read the same form */
+    struct cuda_state *state = cuda_state(device);
+    struct conv_state *own = conv->state;
+    own->weights = state->bf16 ? copy : stored;
+    if (state->bf16)
+        RDP_CUDA(cuda_launch_f32_to_bf16(state->stream, stored, copy, conv->stored_count, state->sm_count));
+    return RDP_OK;
+}
+
+/* ---- running ----------------------------------------------------------------------------------------------------- */
+
+/* The casts drop const: cuDNN takes all pointers alike and writes only to the direction's result. */
+static int run_direction(struct rdp_device *device, struct rdp_conv *conv, enum conv_kind kind, const void *x,
+                         const void *w, const void *y)
+{
+    struct cuda_state *state = cuda_state(device);
+    struct conv_run *run = &((struct conv_state *)conv->state)->runs[kind];
+    if (run->plan == NULL || w == NULL)
+        return rdp_fail(RDP_EINTERNAL, "convolution, direction %s: %s", conv_kind_name(kind),
+                        run->plan == NULL ? "was not planned" : "has no weights yet");
+    const struct conv_pointers pointers = {(void *)x, (void *)w, (void *)y, state->workspace};
+    return conv_run_start(run, state->library->handle, state->stream, &pointers);
+}
+
+/* Plans are made for the whole batch, which is what cuda_chunk() promised. */
+static int check_range(const struct rdp_conv *conv, int first, int count)
+{
+    if (first == 0 && count == conv->desc.batch)
+        return RDP_OK;
+    return rdp_fail(RDP_EINTERNAL, "a convolution planned for %d images was called for images %d to %d",
+                    conv->desc.batch, first, first + count);
+}
+
+int cuda_conv_forward(struct rdp_device *device, struct rdp_conv *conv, const void *x, void *y, int first, int count)
+{
+    RDP_TRY(check_range(conv, first, count));
+    return run_direction(device, conv, CONV_FORWARD, x, ((struct conv_state *)conv->state)->weights, y);
+}
+
+int cuda_conv_backward_data(struct rdp_device *device, struct rdp_conv *conv, const void *dy, void *dx, int first,
+                            int count)
+{
+    RDP_TRY(check_range(conv, first, count));
+    return run_direction(device, conv, CONV_DATA, dx, ((struct conv_state *)conv->state)->weights, dy);
+}
+
+int cuda_conv_backward_weights(struct rdp_device *device, struct rdp_conv *conv, const void *x, const void *dy,
+                               float *dw)
+{
+    return run_direction(device, conv, CONV_WEIGHTS, x, dw, dy);
+}

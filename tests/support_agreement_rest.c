@@ -1,0 +1,264 @@
+/* The cases of augmentation, padded shortcut, pool, head and flat arrays; see support_agreement.h. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "support_agreement.h"
+#include "support_network.h"
+
+enum { SIDE = 32, IMAGE_BYTES = SIDE * SIDE * 3, IMAGES = 24 };
+
+#define CASES(operation, arguments, run, table) \
+    { \
+        operation, arguments, run, table, sizeof(table) / sizeof *(table) \
+    }
+
+enum { CROP, PADDING, FLIP, ENABLED, EPOCH, AUGMENT_BATCH, AUGMENT_CHUNK };
+static const int augmentations[][RDP_CASE_ARGUMENTS] = {
+    {RDP_PAD_NONE, 4, 0, 1, 0, 3, 3},        {RDP_PAD_NONE, 4, 1, 1, 1, 8, 4},    {RDP_PAD_ZERO, 4, 0, 1, 2, 8, 8},
+    {RDP_PAD_ZERO, 4, 1, 1, 3, 1, 1},        {RDP_PAD_REFLECT, 4, 0, 1, 4, 8, 2}, {RDP_PAD_REFLECT, 4, 1, 1, 5, 24, 24},
+    {RDP_PAD_REFLECT, 31, 1, 1, 6, 8, 8},    {RDP_PAD_ZERO, 31, 1, 1, 7, 8, 8},   {RDP_PAD_REFLECT, 4, 1, 0, 8, 3, 1},
+    {RDP_PAD_ZERO, 1, 1, 1, 4000000, 24, 8},
+};
+
+static void run_augment(struct rdp_device *device, const int *a, struct rdp_results *results)
+{
+    const struct rdp_shape shape = {3, SIDE, SIDE};
+    const int batch = a[AUGMENT_BATCH];
+    const struct rdp_augment augment = {.mean = {0.49f, 0.48f, 0.45f},
+                                        .std = {0.25f, 0.24f, 0.26f},
+                                        .crop = (enum rdp_kernel_crop)a[CROP],
+                                        .padding = a[PADDING],
+                                        .flip = a[FLIP],
+                                        .seed = 0x123456789abcdef0,
+                                        .enabled = a[ENABLED]};
+    const struct rdp_step_values values = {.lr = 1, .epoch = (uint32_t)a[EPOCH]};
+    uint8_t *pixels = malloc(IMAGES * IMAGE_BYTES);
+    int64_t rows[IMAGES], samples[IMAGES];
+    assert_non_null(pixels);
+    for (size_t i = 0; i < (size_t)IMAGES * IMAGE_BYTES; i++)
+        pixels[i] = (uint8_t)(128 + 128 * rdp_test_value(1, i));
+    for (int i = 0; i < IMAGES; i++) {
+        rows[i] = (5 * i + 3) % IMAGES;
+        samples[i] = 40000 + 977 * i + ((int64_t)(i % 2) << 33);
+    }
+    struct rdp_guarded blocks[] = {rdp_guarded_of(device, &values, sizeof values),
+                                   rdp_guarded_of(device, pixels, IMAGES * IMAGE_BYTES),
+                                   rdp_guarded_of(device, rows, (size_t)batch * sizeof *rows),
+                                   rdp_guarded_of(device, samples, (size_t)batch * sizeof *samples)};
+    struct rdp_activations out = rdp_activations_make(device, shape, batch, true);
+    for (int first = batch - a[AUGMENT_CHUNK]; first >= 0; first -= a[AUGMENT_CHUNK])
+        RDP_MUST(device->ops->augment(device, &augment, blocks[0].data, blocks[1].data, blocks[2].data, blocks[3].data,
+                                      out.block.data, first, a[AUGMENT_CHUNK]));
+    rdp_activations_take(&out, rdp_results_add(results, "out", RDP_AGREE_PIXEL, rdp_activations_count(shape, batch)));
+    for (int i = 0; i < 4; i++)
+        rdp_guarded_free(&blocks[i]);
+    rdp_activations_free(&out);
+    free(pixels);
+}
+
+const struct rdp_case rdp_augment_cases =
+    CASES("augmentation", "crop,padding,flip,enabled,epoch,batch,chunk", run_augment, augmentations);
+
+enum { PAD_IN, PAD_OUT, PAD_SIZE, PAD_STRIDE, PAD_BATCH, PAD_CHUNK };
+static const int pads[][RDP_CASE_ARGUMENTS] = {
+    {8, 12, 16, 2, 3, 3},  {12, 30, 8, 2, 8, 4}, {30, 64, 32, 2, 3, 1},
+    {64, 128, 8, 2, 8, 8}, {3, 8, 4, 1, 1, 1},   {12, 64, 8, 1, 8, 2},
+};
+
+static void run_pad(struct rdp_device *device, const int *a, struct rdp_results *results)
+{
+    const struct rdp_shape in = {a[PAD_IN], a[PAD_SIZE], a[PAD_SIZE]},
+                           out = {a[PAD_OUT], a[PAD_SIZE] / a[PAD_STRIDE], a[PAD_SIZE] / a[PAD_STRIDE]};
+    const int batch = a[PAD_BATCH], chunk = a[PAD_CHUNK];
+    const size_t in_count = rdp_activations_count(in, batch), out_count = rdp_activations_count(out, batch);
+    float *x_host = rdp_results_input(results, in_count, 1, 1), *dy_host = rdp_results_input(results, out_count, 2, 1);
+    struct rdp_activations x = rdp_activations_make(device, in, batch, false),
+                           y = rdp_activations_make(device, out, batch, false),
+                           dx = rdp_activations_make(device, in, batch, false),
+                           dy = rdp_activations_make(device, out, batch, false);
+    rdp_activations_put(&x, x_host);
+    rdp_activations_put(&dy, dy_host);
+    for (int first = batch - chunk; first >= 0; first -= chunk) {
+        RDP_MUST(device->ops->pad_forward(device, in, out, x.block.data, y.block.data, first, chunk));
+        RDP_MUST(device->ops->pad_backward(device, in, out, dy.block.data, dx.block.data, first, chunk));
+    }
+    rdp_activations_take(&y, rdp_results_add(results, "y", RDP_AGREE_EXACT, out_count));
+    rdp_activations_take(&dx, rdp_results_add(results, "dx", RDP_AGREE_EXACT, in_count));
+    rdp_activations_free(&x);
+    rdp_activations_free(&y);
+    rdp_activations_free(&dx);
+    rdp_activations_free(&dy);
+    free(x_host);
+    free(dy_host);
+}
+
+const struct rdp_case rdp_pad_cases = CASES("padded shortcut", "in,out,size,stride,batch,chunk", run_pad, pads);
+
+enum { POOL_CHANNELS, POOL_SIZE, POOL_BATCH, POOL_CHUNK };
+static const int pools[][RDP_CASE_ARGUMENTS] = {
+    {3, 4, 1, 1}, {8, 8, 3, 1}, {12, 4, 8, 4}, {30, 16, 3, 3}, {64, 4, 8, 8}, {512, 4, 3, 3}, {64, 32, 8, 2},
+};
+
+static void run_pool(struct rdp_device *device, const int *a, struct rdp_results *results)
+{
+    const struct rdp_shape shape = {a[POOL_CHANNELS], a[POOL_SIZE], a[POOL_SIZE]};
+    const int batch = a[POOL_BATCH], chunk = a[POOL_CHUNK];
+    const size_t count = rdp_activations_count(shape, batch), features = (size_t)(batch * shape.channels);
+    float *x_host = rdp_results_input(results, count, 1, 1), *d_host = rdp_results_input(results, features, 2, 1);
+    struct rdp_activations x = rdp_activations_make(device, shape, batch, false),
+                           dx = rdp_activations_make(device, shape, batch, false);
+    struct rdp_guarded pooled = rdp_guarded_make(device, features * sizeof(float)),
+                       dpooled = rdp_guarded_of(device, d_host, features * sizeof(float));
+    rdp_activations_put(&x, x_host);
+    for (int first = batch - chunk; first >= 0; first -= chunk) {
+        RDP_MUST(device->ops->pool_forward(device, shape, x.block.data, pooled.data, first, chunk));
+        RDP_MUST(device->ops->pool_backward(device, shape, dpooled.data, dx.block.data, first, chunk));
+    }
+    rdp_guarded_take(&pooled, rdp_results_add(results, "features", RDP_AGREE_F32, features));
+    rdp_activations_take(&dx, rdp_results_add(results, "dx", RDP_AGREE_STORED, count));
+    rdp_activations_free(&x);
+    rdp_activations_free(&dx);
+    rdp_guarded_free(&pooled);
+    rdp_guarded_free(&dpooled);
+    free(x_host);
+    free(d_host);
+}
+
+const struct rdp_case rdp_pool_cases = CASES("pool", "channels,size,batch,chunk", run_pool, pools);
+
+enum { FC_BATCH, FC_CHANNELS, FC_CLASSES };
+static const int fcs[][RDP_CASE_ARGUMENTS] = {
+    {1, 3, 10}, {3, 30, 10}, {8, 64, 10}, {8, 12, 2}, {3, 512, 10}, {130, 64, 10}, {8, 2048, 100}, {513, 8, 10},
+};
+
+static void run_fc(struct rdp_device *device, const int *a, struct rdp_results *results)
+{
+    const size_t batch = (size_t)a[FC_BATCH], channels = (size_t)a[FC_CHANNELS], classes = (size_t)a[FC_CLASSES];
+    const size_t counts[] = {batch * channels, classes * channels, classes, batch * classes};
+    struct rdp_guarded in[4], out[4];
+    for (uint32_t i = 0; i < 4; i++) {
+        float *values = rdp_results_input(results, counts[i], 1 + i, 1);
+        in[i] = rdp_guarded_of(device, values, counts[i] * sizeof *values);
+        out[i] = rdp_guarded_make(device, counts[i] * sizeof *values);
+        free(values);
+    }
+    RDP_MUST(device->ops->fc_forward(device, a[FC_BATCH], a[FC_CHANNELS], a[FC_CLASSES], in[0].data, in[1].data,
+                                     in[2].data, out[3].data));
+    RDP_MUST(device->ops->fc_backward(device, a[FC_BATCH], a[FC_CHANNELS], a[FC_CLASSES], in[0].data, in[1].data,
+                                      in[3].data, out[1].data, out[2].data, out[0].data));
+    static const char *const names[] = {"dfeatures", "dweight", "dbias", "logits"};
+    for (int i = 0; i < 4; i++) {
+        rdp_guarded_take(&out[i], rdp_results_add(results, names[i], RDP_AGREE_F32, counts[i]));
+        rdp_guarded_free(&in[i]);
+        rdp_guarded_free(&out[i]);
+    }
+}
+
+const struct rdp_case rdp_fc_cases = CASES("fully connected", "batch,channels,classes", run_fc, fcs);
+
+enum { LOSS_BATCH, LOSS_VALID, LOSS_CLASSES, LOSS_SMOOTHING, LOSS_SCALE, LOSS_GRADIENT, LOSS_MAGNITUDE };
+static const int losses[][RDP_CASE_ARGUMENTS] = {
+    /* smoothing in hundredths, scale as 1 / n */
+    {1, 1, 10, 0, 1, 1, 1},  {3, 2, 10, 10, 3, 1, 5},      {8, 8, 10, 0, 8, 1, 80},   {8, 5, 10, 20, 8, 0, 5},
+    {8, 0, 10, 10, 8, 1, 5}, {300, 257, 10, 5, 300, 1, 5}, {130, 130, 2, 0, 1, 1, 5}, {64, 63, 100, 10, 64, 1, 5},
+};
+
+static void run_loss(struct rdp_device *device, const int *a, struct rdp_results *results)
+{
+    const int batch = a[LOSS_BATCH], classes = a[LOSS_CLASSES];
+    const size_t count = (size_t)(batch * classes);
+    const float before[2] = {1.25f, 3};
+    float *host = rdp_results_input(results, count, 1, (float)a[LOSS_MAGNITUDE]);
+    uint8_t *labels_host = malloc((size_t)batch);
+    assert_non_null(labels_host);
+    for (int n = 0; n < batch; n++)
+        labels_host[n] = (uint8_t)((7 * n + 3) % classes);
+    struct rdp_guarded logits = rdp_guarded_of(device, host, count * sizeof *host),
+                       labels = rdp_guarded_of(device, labels_host, (size_t)batch),
+                       totals = rdp_guarded_of(device, before, sizeof before),
+                       dlogits = rdp_guarded_make(device, count * sizeof *host);
+    RDP_MUST(device->ops->loss(device, batch, a[LOSS_VALID], classes, logits.data, labels.data,
+                               (float)a[LOSS_SMOOTHING] / 100, 1 / (float)a[LOSS_SCALE],
+                               a[LOSS_GRADIENT] ? dlogits.data : NULL, totals.data));
+    float after[2];
+    rdp_guarded_take(&totals, after);
+    rdp_results_add(results, "loss", RDP_AGREE_F32, 1)[0] = after[0];
+    rdp_results_add(results, "correct", RDP_AGREE_EXACT, 1)[0] = after[1];
+    if (a[LOSS_GRADIENT])
+        rdp_guarded_take(&dlogits, rdp_results_add(results, "dlogits", RDP_AGREE_F32, count));
+    struct rdp_guarded *blocks[] = {&logits, &labels, &totals, &dlogits};
+    for (int i = 0; i < 4; i++)
+        rdp_guarded_free(blocks[i]);
+    free(host);
+    free(labels_host);
+}
+
+const struct rdp_case rdp_loss_cases =
+    CASES("loss", "batch,valid,classes,smoothing,1/scale,gradient,magnitude", run_loss, losses);
+
+enum { FLAT_COUNT, FLAT_NESTEROV, FLAT_MOMENTUM, FLAT_STEPS };
+static const int flats[][RDP_CASE_ARGUMENTS] = {
+    /* momentum in hundredths */
+    {16, 0, 90, 1}, {48, 1, 90, 3}, {4096, 1, 85, 2}, {70000 / 16 * 16, 0, 0, 1}, {1 << 20, 1, 90, 1},
+};
+
+/* What the optimiser wrote along for the convolutions is the parameters, rounded to nearest. */
+static void check_copies(struct rdp_device *device, const struct rdp_guarded *copies, const float *parameters,
+                         size_t count)
+{
+    if (device->ops->copy_size(device) != 2)
+        return;
+    uint16_t *bits = malloc(count * sizeof *bits);
+    assert_non_null(bits);
+    rdp_guarded_take(copies, bits);
+    for (size_t i = 0; i < count; i++)
+        assert_int_equal(bits[i], rdp_bf16_bits(parameters[i]));
+    free(bits);
+}
+
+/* Optimiser steps with weight decay on every third block, then add. */
+static void run_flat(struct rdp_device *device, const int *a, struct rdp_results *results)
+{
+    const size_t count = (size_t)a[FLAT_COUNT], bytes = count * sizeof(float),
+                 copy_size = device->ops->copy_size(device);
+    const struct rdp_sgd sgd = {
+        .momentum = (float)a[FLAT_MOMENTUM] / 100, .weight_decay = 0.01f, .nesterov = a[FLAT_NESTEROV]};
+    const struct rdp_step_values values = {.lr = 0.3f};
+    uint8_t *mask = malloc(count / RDP_DECAY_BLOCK);
+    float *hosts[3];
+    struct rdp_guarded arrays[3]; /* parameters, gradients, momentum */
+    assert_non_null(mask);
+    for (size_t i = 0; i < count / RDP_DECAY_BLOCK; i++)
+        mask[i] = i % 3 == 0;
+    for (uint32_t i = 0; i < 3; i++) {
+        hosts[i] = rdp_results_input(results, count, 1 + i, 1);
+        arrays[i] = rdp_guarded_of(device, hosts[i], bytes);
+    }
+    struct rdp_guarded at = rdp_guarded_of(device, &values, sizeof values),
+                       decays = rdp_guarded_of(device, mask, count / RDP_DECAY_BLOCK),
+                       copies = rdp_guarded_make(device, count * copy_size);
+    for (int step = 0; step < a[FLAT_STEPS]; step++)
+        RDP_MUST(device->ops->sgd(device, &sgd, at.data, decays.data, arrays[0].data,
+                                  copy_size > 0 ? copies.data : NULL, arrays[1].data, arrays[2].data, count));
+    float *parameters = rdp_results_add(results, "parameters", RDP_AGREE_F32, count);
+    rdp_guarded_take(&arrays[0], parameters);
+    check_copies(device, &copies, parameters, count);
+    rdp_guarded_take(&arrays[2], rdp_results_add(results, "momentum", RDP_AGREE_F32, count));
+    rdp_guarded_put(&arrays[0], hosts[0]);
+    RDP_MUST(device->ops->add(device, arrays[0].data, arrays[1].data, count - 1)); /* no whole vector at the end */
+    rdp_guarded_take(&arrays[0], rdp_results_add(results, "sum", RDP_AGREE_EXACT, count));
+    for (int i = 0; i < 3; i++) {
+        rdp_guarded_free(&arrays[i]);
+        free(hosts[i]);
+    }
+    rdp_guarded_free(&at);
+    rdp_guarded_free(&decays);
+    rdp_guarded_free(&copies);
+    free(mask);
+}
+
+const struct rdp_case rdp_flat_cases = CASES("optimiser and add", "count,Nesterov,momentum,steps", run_flat, flats);
