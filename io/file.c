@@ -64,7 +64,7 @@ int rdp_file_read(const char *path, uint64_t limit, uint8_t **bytes, size_t *siz
         status = rdp_fail(RDP_EUSAGE, "%s has %jd bytes; a file of this kind has at most %" PRIu64, path,
                           (intmax_t)info.st_size, limit);
     if (status == RDP_OK)
-        status = rdp_calloc(&block, (size_t)info.st_size, 1, path);
+        status = rdp_calloc(&block, (size_t)info.st_size + 1, 1, path);
     if (status == RDP_OK)
         status = read_all(file, path, block, (size_t)info.st_size);
     close(file);
@@ -74,5 +74,19 @@ int rdp_file_read(const char *path, uint64_t limit, uint8_t **bytes, size_t *siz
     }
     *bytes = block;
     *size = (size_t)info.st_size;
+    return RDP_OK;
+}
+
+int rdp_file_read_text(const char *path, uint64_t limit, char **text)
+{
+    uint8_t *bytes;
+    size_t size;
+    *text = NULL;
+    RDP_TRY(rdp_file_read(path, limit, &bytes, &size)); /* allocates a zero byte more */
+    if (memchr(bytes, 0, size) != NULL) {
+        free(bytes);
+        return rdp_fail(RDP_EUSAGE, "%s is not a text file", path);
+    }
+    *text = (char *)bytes;
     return RDP_OK;
 }

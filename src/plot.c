@@ -12,6 +12,7 @@
 #include "base/status.h"
 #include "base/text.h"
 #include "io/durable.h"
+#include "io/file.h"
 #include "plot_svg.h"
 
 enum {
@@ -29,29 +30,6 @@ struct metrics {
     size_t rows;
     double *columns[COLUMN_COUNT]; /* `rows` values each, in one block owned by columns[0]; NAN: empty */
 };
-
-static int read_file(const char *path, char **text)
-{
-    void *memory;
-    int status;
-    FILE *file = fopen(path, "r");
-    if (file == NULL)
-        return rdp_fail(RDP_EUSAGE, "%s: cannot open it: %s; name the directory that train wrote", path,
-                        strerror(errno));
-    long size = fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
-    if (size < 0 || size > BYTES_MAX || fseek(file, 0, SEEK_SET) != 0) {
-        status = rdp_fail(RDP_EUSAGE, "%s: not a file of at most %d MiB", path, BYTES_MAX >> 20);
-    } else if ((status = rdp_calloc(&memory, (size_t)size + 1, 1, "metrics.csv")) == RDP_OK) {
-        *text = memory;
-        size_t got = fread(memory, 1, (size_t)size, file);
-        if (ferror(file) || strlen(*text) != got) {
-            status = rdp_fail(RDP_EUSAGE, "%s: not a text file that can be read", path);
-            free(memory);
-        }
-    }
-    fclose(file);
-    return status;
-}
 
 /* Cuts the next line off; NULL at the end. Accepts CR LF. */
 static char *next_line(char **rest)
@@ -112,7 +90,7 @@ static int read_metrics(const char *path, struct metrics *metrics)
     int column_of[FIELDS_MAX], fields, status, line_number = 1;
     size_t lines = 0;
     memset(metrics, 0, sizeof *metrics);
-    RDP_TRY(read_file(path, &text));
+    RDP_TRY(rdp_file_read_text(path, BYTES_MAX, &text));
     for (const char *c = text; *c != '\0'; c++)
         lines += *c == '\n';
     rest = text;

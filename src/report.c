@@ -22,9 +22,12 @@
 #include "base/status.h"
 #include "base/text.h"
 #include "io/durable.h"
+#include "io/file.h"
 #include "report_bar.h"
 
 enum { METRICS_CSV, METRICS_JSONL, TIMING_CSV, STEPS_CSV, FILE_COUNT };
+
+static const uint64_t METRICS_MAX = (uint64_t)1 << 32; /* bytes: a row of steps.csv for each of 100 million steps */
 
 static const struct {
     const char *name, *header;
@@ -87,44 +90,14 @@ static int find_end(const char *path, const char *header, const char *text, int6
     }
 }
 
-/* The whole file as text; *text is NULL if there is no such file. */
-static int read_text(const char *path, char **text)
-{
-    struct stat status;
-    void *memory;
-    *text = NULL;
-    FILE *file = fopen(path, "r");
-    if (file == NULL && errno == ENOENT)
-        return RDP_OK;
-    if (file == NULL || fstat(fileno(file), &status) != 0) {
-        int reason = errno;
-        if (file != NULL)
-            fclose(file);
-        return rdp_fail(RDP_EIO, "%s: cannot read it to go on from it: %s", path, strerror(reason));
-    }
-    int result = rdp_calloc(&memory, (size_t)status.st_size + 1, 1, "a metrics file");
-    if (result == RDP_OK) {
-        size_t size = fread(memory, 1, (size_t)status.st_size, file);
-        *text = memory;
-        (*text)[size] = '\0';
-        if (ferror(file)) {
-            result = rdp_fail(RDP_EIO, "%s: cannot read it to go on from it: %s", path, strerror(errno));
-            free(memory);
-            *text = NULL;
-        }
-    }
-    fclose(file);
-    return result;
-}
-
 /* The file as it was after epoch `last`, or new if that is negative or there is none; atomically. */
 static int start_file(const char *path, const char *header, int64_t last)
 {
     char *text = NULL;
     size_t end = 0;
     int status = RDP_OK;
-    if (last >= 0)
-        RDP_TRY(read_text(path, &text));
+    if (last >= 0 && access(path, F_OK) == 0)
+        RDP_TRY(rdp_file_read_text(path, METRICS_MAX, &text));
     if (text == NULL) {
         struct rdp_bytes piece = {header, strlen(header)};
         return rdp_durable_write(path, &piece, 1);
