@@ -129,7 +129,7 @@ need_images() {
 }
 
 part_1() {
-    local test
+    local test script
     record info "$program" info
     if [ -f "$programs/CTestTestfile.cmake" ] && command -v ctest >/dev/null; then
         record ctest-gpu ctest --test-dir "$programs" -L gpu --output-on-failure
@@ -138,6 +138,9 @@ part_1() {
     need_tests
     for test in "${tests[@]}"; do
         record "test-$(basename "$test")" "$test"
+    done
+    for script in "$root"/tests/gpu-*.sh; do
+        MPIEXEC=$mpirun record "test-$(basename "$script" .sh)" bash "$script"
     done
 }
 

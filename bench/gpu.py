@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 
-import roof
 from compare import HERE, ROOT, model_words
 
 PEER = os.path.join(HERE, "peers", "ddp.py")
@@ -85,7 +84,9 @@ def summary_of(runs):
     return {"images_per_second": statistics.median(rates), "least": min(rates), "greatest": max(rates), "runs": rates}
 
 
-def summarise(ours, peers, search, roof_rate):
+def summarise(ours, peers, search):
+    # What separate convolution and batch-norm kernels can reach at most; none on a GPU whose peaks resnet-dp does not know.
+    roof_rate = ours[-1].get("roof", {}).get("images_per_second")
     mine, theirs = summary_of(ours), summary_of(peers)
     # Of neighbours in time, so that a slow minute of the machine counts on both sides.
     ratios = [a["images_per_second"] / b["images_per_second"] for a, b in zip(ours, peers)]
@@ -93,6 +94,7 @@ def summarise(ours, peers, search, roof_rate):
     theirs.update(facts, peak_memory_bytes=max((p.get("peak_memory_bytes") or 0) for p in peers),
                   variants=search.get("variants", []))
     mine["device"] = ours[0].get("device")
+    mine["device_memory_bytes"] = max((r.get("device_memory_bytes") or 0) for r in ours)
     mine["last_run"] = ours[-1]
     result = {"resnet_dp": mine, "pytorch": theirs, "ratio": mine["images_per_second"] / theirs["images_per_second"],
               "ratio_least": min(ratios), "ratio_greatest": max(ratios), "roof_images_per_second": roof_rate}
@@ -152,11 +154,9 @@ def main():
     date = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     facts = {"gpu": gpu, "recipe": os.path.basename(o.recipe), "resnet_dp_info": version, "date": date}
     result = load(path, facts)
-    model = roof.Model(o.recipe)
     for precision in o.precisions.split(","):
         for batch in (int(b) for b in o.batches.split(",")):
-            runs = measure(program, precision, batch, o)
-            measured = summarise(*runs, model.images_per_second(gpu, precision))
+            measured = summarise(*measure(program, precision, batch, o))
             result["measurements"]["%s/%d" % (precision, batch)] = dict(measured, date=date, pairs=o.pairs, steps=o.steps,
                                                                         repeats=o.repeats)
             store(path, result)

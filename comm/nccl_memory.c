@@ -1,7 +1,7 @@
 /*
  * Device memory that NCCL reduces fastest: allocated by NCCL, and registered with the communicator as a symmetric window
- * (one host: each GPU adds up what it reads from the others directly) or, where there is none, as a plain buffer, so
- * that the network or the switch reads it without a copy. Only in builds with CUDA.
+ * (NCCL 2.27; one host: each GPU adds up what it reads from the others directly) or, where there is none, as a plain
+ * buffer, so that the network or the switch reads it without a copy. Only in builds with CUDA.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -11,11 +11,21 @@
 #include "comm/comm.h"
 #include "comm/nccl_state.h"
 
+#if NCCL_VERSION_CODE >= NCCL_VERSION(2, 27, 0)
+#define HAVE_WINDOWS 1
+#else
+#define HAVE_WINDOWS 0
+#endif
+
+enum { ALIGNMENT = 4096 }; /* NCCL_WIN_REQUIRED_ALIGNMENT */
+
 struct nccl_buffer {
     struct nccl_buffer *next;
     void *pointer;
+#if HAVE_WINDOWS
     ncclWindow_t window; /* NULL: not one */
-    void *handle;        /* of a plain registration; NULL: none */
+#endif
+    void *handle; /* of a plain registration; NULL: none */
 };
 
 /* Local: what can fail on one rank alone. */
@@ -49,35 +59,40 @@ static void describe(struct rdp_reducer *reducer, const char *memory)
         memcpy(reducer->description + used, memory, strlen(memory) + 1);
 }
 
-/* Collective. Without support for symmetric memory the window is NULL on all ranks, which is no error. */
+/* Collective. Between GPUs that cannot map each other's memory a window is a plain registration by itself, and where
+ * there is no registration at all it is NULL on all ranks, which is no error. */
 static int register_buffer(struct rdp_reducer *reducer, struct nccl_buffer *buffer, size_t bytes)
 {
     struct nccl_state *state = reducer->state;
 
+#if HAVE_WINDOWS
     RDP_NCCL(reducer, ncclCommWindowRegister(state->communicator, buffer->pointer, bytes, &buffer->window,
                                              NCCL_WIN_COLL_SYMMETRIC));
     if (buffer->window != NULL) {
-        describe(reducer, ", symmetric memory");
+        describe(reducer, ", registered memory");
         return RDP_OK;
     }
+#endif
     RDP_NCCL(reducer, ncclCommRegister(state->communicator, buffer->pointer, bytes, &buffer->handle));
     if (buffer->handle != NULL)
         describe(reducer, ", registered memory");
     return RDP_OK;
 }
 
-/* A failure here has no caller that could do anything about it; an aborted communicator has forgotten its buffers. */
+/* A failure here has no caller that could do anything about it; an aborted communicator forgets its buffers itself. */
 static void buffer_destroy(struct rdp_reducer *reducer, struct nccl_buffer *buffer)
 {
     struct nccl_state *state = reducer->state;
 
+#if HAVE_WINDOWS
     if (state->communicator != NULL && buffer->window != NULL)
         (void)rdp_nccl_settle(reducer, ncclCommWindowDeregister(state->communicator, buffer->window),
                               "ncclCommWindowDeregister", __FILE__, __LINE__);
+#endif
     if (state->communicator != NULL && buffer->handle != NULL)
         (void)rdp_nccl_settle(reducer, ncclCommDeregister(state->communicator, buffer->handle), "ncclCommDeregister",
                               __FILE__, __LINE__);
-    if (buffer->pointer != NULL)
+    if (buffer->pointer != NULL && rdp_nccl_abort_is_over(state))
         (void)ncclMemFree(buffer->pointer);
     free(buffer);
 }
@@ -86,8 +101,7 @@ int rdp_nccl_alloc(struct rdp_reducer *reducer, void **pointer, size_t bytes, co
 {
     struct nccl_state *state = reducer->state;
     struct nccl_buffer *buffer = NULL;
-    const size_t whole =
-        (bytes + NCCL_WIN_REQUIRED_ALIGNMENT - 1) / NCCL_WIN_REQUIRED_ALIGNMENT * NCCL_WIN_REQUIRED_ALIGNMENT;
+    const size_t whole = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 
     *pointer = NULL;
     if (bytes == 0)

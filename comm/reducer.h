@@ -39,8 +39,9 @@ struct rdp_reducer_ops {
     /* In place, in order; for batch-norm sums. */
     int (*sum_f64)(struct rdp_reducer *reducer, double *data, size_t count, const char *what);
     /* Looks for errors of what runs on the device (NCCL's asynchronous ones); never blocks. To be called while waiting
-     * for the device. `seconds` the caller has waited so far: beyond the time-out (and 3 s more, in which the watchdog
-     * speaks first if it knows who is late) the sums are aborted and RDP_ECOMM names rank, step and bucket. */
+     * for the device. `seconds` the caller has waited so far: when the sums have not come on for longer than the
+     * time-out (and 3 s more, in which the watchdog speaks first if it knows who is late) they are aborted and
+     * RDP_ECOMM names rank, step and bucket. */
     int (*check)(struct rdp_reducer *reducer, double seconds);
     /* Memory that the transport reduces fastest (registered), zeroed; collective, agreed. free() (NULL-safe) before
      * destroy. Both NULL: take the device's. */

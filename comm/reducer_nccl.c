@@ -29,8 +29,7 @@ enum {
     /* Blocks of the device that NCCL may take from the kernels it runs beside; our sums need no more. NCCL's own
      * variable NCCL_MAX_CTAS overrides it. */
     MAX_CTAS = 16,
-    GRACE_SECONDS = 3, /* after the time-out: a watchdog that knows which rank is late speaks first */
-    END_SECONDS = 10   /* for the peers to end in order, too */
+    GRACE_SECONDS = 3 /* after the time-out: a watchdog that knows which rank is late speaks first */
 };
 
 struct nccl_event {
@@ -40,15 +39,6 @@ struct nccl_event {
 };
 
 /* --- errors --- */
-
-/* The kernels that spin end, and NCCL's threads; the streams can be drained then. Peers see it as a remote error, or
- * come to their own time-out. */
-static void abort_communicator(struct nccl_state *state)
-{
-    if (state->communicator != NULL)
-        (void)ncclCommAbort(state->communicator);
-    state->communicator = NULL;
-}
 
 /* "all-reduce of bucket 1 (backward of step 117)" */
 static void describe_sum(const struct nccl_state *state, char *text, size_t size)
@@ -63,6 +53,8 @@ static void describe_sum(const struct nccl_state *state, char *text, size_t size
         snprintf(text, size, "%s%s (%s)", note % 2 == 1 ? "in " : "after ", state->names[(note - 1) / 2], activity);
 }
 
+/* After an error the communicator is aborted: the kernels that spin end, and the streams can be drained. Peers see it
+ * as a remote error, or come to their own time-out. */
 static int fail_call(struct rdp_reducer *reducer, ncclResult_t result, const char *call, const char *file, int line)
 {
     struct nccl_state *state = reducer->state;
@@ -72,7 +64,7 @@ static int fail_call(struct rdp_reducer *reducer, ncclResult_t result, const cha
                           reducer->comm->rank, call, file, line, ncclGetErrorString(result),
                           ncclGetLastError(state->communicator));
 
-    abort_communicator(state);
+    rdp_nccl_abort(state);
     return status;
 }
 
@@ -101,7 +93,7 @@ int rdp_nccl_settle(struct rdp_reducer *reducer, ncclResult_t result, const char
         if (polls == 0)
             rdp_watchdog_wait_begin(name, 0);
         if (is_late(state, rdp_now() - begun)) {
-            abort_communicator(state);
+            rdp_nccl_abort(state);
             return rdp_fail(RDP_ECOMM,
                             "rank %d: %s was not done after %.0f s: another rank does not come to it, or the network "
                             "between the GPUs is blocked; see what the other ranks say, run with NCCL_DEBUG=INFO, or "
@@ -122,6 +114,20 @@ static int require_communicator(const struct nccl_state *state, const char *what
     return rdp_fail(RDP_ECOMM, "%s: NCCL was aborted after an error", what);
 }
 
+/* For how long the GPU has not come on: since the last change of its note that was seen in this wait. Sums that go on
+ * tell the watchdog so, too: a wait for many steps may well be longer than the time-out. */
+static double stuck_for(struct nccl_state *state, double seconds)
+{
+    unsigned note = *(const volatile unsigned *)state->note;
+
+    if (note != state->seen_note || seconds < state->seen_seconds) {
+        state->seen_note = note;
+        state->seen_seconds = seconds;
+        rdp_watchdog_tick();
+    }
+    return seconds - state->seen_seconds;
+}
+
 static int check(struct rdp_reducer *reducer, double seconds)
 {
     struct nccl_state *state = reducer->state;
@@ -139,18 +145,19 @@ static int check(struct rdp_reducer *reducer, double seconds)
                      "rank %d: NCCL failed %s: %s (%s); see what the other ranks say, and run with "
                      "NCCL_DEBUG=WARN for more",
                      reducer->comm->rank, where, ncclGetErrorString(result), ncclGetLastError(state->communicator));
-        abort_communicator(state);
+        rdp_nccl_abort(state);
         return status;
     }
-    if (!is_late(state, seconds))
+    const double stuck = stuck_for(state, seconds);
+    if (!is_late(state, stuck))
         return RDP_OK;
     describe_sum(state, where, sizeof where);
-    abort_communicator(state);
+    rdp_nccl_abort(state);
     return rdp_fail(RDP_ECOMM,
                     "rank %d: the GPU has not come on for %.0f s, %s: another rank does not take part, or the network "
                     "between the GPUs is blocked; see what the other ranks say, or raise --comm-timeout if one is only "
                     "slow",
-                    reducer->comm->rank, seconds, where);
+                    reducer->comm->rank, stuck, where);
 }
 
 /* --- sums --- */
@@ -294,7 +301,7 @@ static void close_communicator(struct nccl_state *state)
     ncclResult_t result = ncclCommFinalize(state->communicator);
     if (result == ncclSuccess)
         result = ncclInProgress;
-    while (result == ncclInProgress && rdp_now() - begun < END_SECONDS) {
+    while (result == ncclInProgress && rdp_now() - begun < NCCL_END_SECONDS) {
         if (ncclCommGetAsyncError(state->communicator, &result) != ncclSuccess)
             result = ncclInternalError;
         rdp_watchdog_tick();
@@ -303,7 +310,7 @@ static void close_communicator(struct nccl_state *state)
     if (result == ncclSuccess)
         (void)ncclCommDestroy(state->communicator);
     else
-        abort_communicator(state);
+        rdp_nccl_abort(state);
     state->communicator = NULL;
 }
 
@@ -314,6 +321,8 @@ static void destroy(struct rdp_reducer *reducer)
 
     rdp_nccl_free_all(reducer);
     close_communicator(state);
+    if (!rdp_nccl_abort_is_over(state))
+        return; /* the GPU may still use the rest, which the end of the process takes */
     while (state->events != NULL) {
         struct nccl_event *next = state->events->next;
         if (state->events->summed != NULL)
@@ -383,13 +392,24 @@ static int share_id(struct rdp_comm *comm, ncclUniqueId *id)
     return comm->ops->broadcast(comm, id, sizeof *id, 0, "NCCL's unique id");
 }
 
-static int join(struct rdp_reducer *reducer, ncclUniqueId id, ncclConfig_t *config)
+static int init(struct rdp_reducer *reducer, ncclUniqueId id, ncclConfig_t *config)
 {
     struct nccl_state *state = reducer->state;
     const struct rdp_comm *comm = reducer->comm;
 
     RDP_NCCL(reducer, ncclCommInitRankConfig(&state->communicator, comm->size, id, comm->rank, config));
     return RDP_OK;
+}
+
+/* A rank that cannot says so at once: the others may notice no more than that it does not come, when their time is up.
+ */
+static int join(struct rdp_reducer *reducer, ncclUniqueId id, ncclConfig_t *config)
+{
+    int status = init(reducer, id, config);
+
+    if (status != RDP_OK)
+        rdp_fail_print();
+    return status;
 }
 
 static int open_state(struct rdp_reducer *reducer, struct nccl_state *state)
@@ -416,7 +436,7 @@ int rdp_reducer_nccl_open(struct rdp_reducer *reducer, const struct rdp_reducer_
     int status = open_state(reducer, state);
     if (status != RDP_OK) {
         /* Some rank has failed: nobody waits for it. */
-        abort_communicator(state);
+        rdp_nccl_abort(state);
         destroy(reducer);
         reducer->ops = NULL;
     }

@@ -124,6 +124,9 @@ struct rdp_device_ops {
     /* Memory: zeroed; `what` names it in errors. copies are blocking; `synchronize` waits for all that was started. */
     int (*alloc)(struct rdp_device *device, void **pointer, size_t bytes, const char *what);
     void (*free)(struct rdp_device *device, void *pointer);
+    /* Bytes that alloc has given and free not taken back, and of the device's own workspace (optional: NULL where
+     * device memory is host memory). */
+    size_t (*memory_used)(struct rdp_device *device);
     int (*upload)(struct rdp_device *device, void *to, const void *host_from, size_t bytes);
     int (*download)(struct rdp_device *device, void *host_to, const void *from, size_t bytes);
     int (*zero)(struct rdp_device *device, void *pointer, size_t bytes);

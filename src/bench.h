@@ -1,9 +1,10 @@
 /*
  * What `bench` measures, on random images: the trainer's own step; with several ranks the same step with the overlap of
  * communication switched the other way, and without the all-reduce; and the convolutions of a step alone, the roof that
- * the step is held against. Repeats of all of them alternate, so that a slow minute of the machine counts everywhere.
- * Where a step's time goes is measured after that, by the device's clock, since looking slows it down. bench_measure.c
- * fills this, bench_report.c prints it; cmd_bench.c calls both.
+ * the step is held against; on a GPU also the roof that follows from its data sheet (roof.h). Repeats of all of them
+ * alternate, so that a slow minute of the machine counts everywhere. Where a step's time goes is measured after that, by
+ * the device's clock, since looking slows it down. bench_measure.c fills this, bench_report.c prints it; cmd_bench.c
+ * calls both.
  */
 #ifndef RDP_BENCH_H
 #define RDP_BENCH_H
@@ -13,6 +14,7 @@
 
 #include "network.h"
 #include "options.h"
+#include "roof.h"
 #include "session.h"
 #include "step.h"
 
@@ -59,6 +61,12 @@ struct rdp_bench {
     int operation_count;
     double timed_seconds;                       /* rank 0: a step whose operations are timed; device's clock */
     int64_t peak_rss_bytes, peak_rss_sum_bytes; /* the largest rank's, all ranks' together; before any roof was made */
+    int64_t device_bytes;                       /* the largest rank's at that time; -1: device memory is the host's */
+    /* On GPUs: */
+    struct rdp_cuda_identity gpu;      /* this rank's */
+    const struct rdp_gpu_peaks *peaks; /* of it; NULL: not known */
+    struct rdp_roof roof;              /* of this rank's part of a step */
+    double roof_images_per_second;     /* of all ranks' GPUs together; NAN: peaks not known, or ranks share a GPU */
     char algorithms[1024];
 };
 

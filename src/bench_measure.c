@@ -1,4 +1,5 @@
 /* Measures what bench.h says. All ranks walk through the same steps together; a rank alone has a world of one. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -54,6 +55,7 @@ static int make_images(struct rdp_bench *bench)
     return status;
 }
 
+/* That of the steps: collective, agreed. */
 static int make_network(const struct rdp_bench *bench, struct rdp_network **network, struct rdp_device *device,
                         bool whole)
 {
@@ -67,23 +69,47 @@ static int make_network(const struct rdp_bench *bench, struct rdp_network **netw
                                               .label_smoothing = options->label_smoothing,
                                               .reducer = steps ? bench->session->reducer : NULL,
                                               .sync_bn = steps && options->sync_bn && bench->session->comm->size > 1};
-    RDP_TRY(rdp_network_create(network, bench->model, device, &config));
-    return rdp_network_initialise(*network, (uint64_t)options->seed);
+    return rdp_network_create(network, bench->model, device, &config);
 }
 
-static int make_step(struct rdp_bench *bench)
+static int make_model(struct rdp_bench *bench)
 {
     static const float mean[3] = {0.5f, 0.5f, 0.5f}, std[3] = {0.25f, 0.25f, 0.25f}; /* of random pixels, about */
     const struct rdp_options *options = bench->options;
     for (int kind = 0; kind < RDP_BENCH_KINDS; kind++)
         RDP_TRY(rdp_calloc((void **)&bench->series[kind].rates, (size_t)options->repeats, sizeof(double), "rates"));
     bench->augment = rdp_session_augment(options, mean, std);
-    RDP_TRY(rdp_model_create(&bench->model, options, 10));
-    RDP_TRY(make_network(bench, &bench->network, bench->session->device, false));
+    return rdp_model_create(&bench->model, options, 10);
+}
+
+static int make_step(struct rdp_bench *bench)
+{
+    const struct rdp_options *options = bench->options;
+    RDP_TRY(rdp_network_initialise(bench->network, (uint64_t)options->seed));
     RDP_TRY(make_images(bench));
     rdp_network_algorithms(bench->network, bench->algorithms, sizeof bench->algorithms);
     bench->series[RDP_BENCH_STEP].measured = true;
     return rdp_step_create(&bench->series[RDP_BENCH_STEP].step, bench->network, bench->session->reducer, options);
+}
+
+/* The slowest GPU sets the pace, as all ranks take the same part of a step. Collective, whatever device each has. */
+static int find_roof(struct rdp_bench *bench)
+{
+    struct rdp_session *session = bench->session;
+    struct rdp_comm *comm = session->comm;
+    const struct rdp_device_config *config = &session->device->config;
+    int status = RDP_OK;
+    if (!session->device->ops->host_memory)
+        status = rdp_cuda_device_identify(config->index, &bench->gpu);
+    RDP_TRY(rdp_comm_agree(comm, status, "identifying the GPUs"));
+    bench->peaks = rdp_gpu_peaks_of(bench->gpu.name);
+    bench->roof = rdp_roof_of_step(bench->model, bench->local_batch * bench->options->accumulate, config->precision,
+                                   bench->peaks);
+    double slowest = bench->peaks == NULL ? 0 : bench->roof.images_per_second;
+    RDP_TRY(comm->ops->allreduce_f64(comm, &slowest, 1, RDP_MIN, "the roof of the slowest GPU"));
+    const bool shared = session->device_note[0] != '\0'; /* of GPUs it tells nothing else */
+    bench->roof_images_per_second = slowest == 0 || shared ? NAN : slowest * comm->size;
+    return RDP_OK;
 }
 
 int rdp_bench_prepare(struct rdp_bench *bench, const struct rdp_options *options, struct rdp_session *session)
@@ -97,7 +123,10 @@ int rdp_bench_prepare(struct rdp_bench *bench, const struct rdp_options *options
     bench->local_batch = options->batch / session->comm->size / options->accumulate;
     RDP_TRY(rdp_session_open_device(session, options));
     RDP_TRY(rdp_session_open_reducer(session, options));
-    return rdp_comm_agree(session->comm, make_step(bench), "making the network");
+    RDP_TRY(rdp_comm_agree(session->comm, make_model(bench), "making the model"));
+    RDP_TRY(make_network(bench, &bench->network, session->device, false));
+    RDP_TRY(rdp_comm_agree(session->comm, make_step(bench), "making the training step"));
+    return find_roof(bench);
 }
 
 /* Forward and backward once: memory that was never written would be read from one page of zeros, all in cache. */
@@ -129,6 +158,7 @@ static int make_roof(struct rdp_bench *bench, enum rdp_bench_kind kind)
         device = series->device;
     }
     RDP_TRY(make_network(bench, &series->network, device, true));
+    RDP_TRY(rdp_network_initialise(series->network, (uint64_t)bench->options->seed));
     return touch(bench, series->network);
 }
 
@@ -240,13 +270,25 @@ static int time_operations(struct rdp_bench *bench)
     return RDP_OK;
 }
 
-static int measure_rss(struct rdp_bench *bench)
+/* -1: it is the host's. Where the reducer allocates the gradients, the device does not know of them. */
+static int64_t device_bytes(const struct rdp_bench *bench)
+{
+    struct rdp_device *device = bench->session->device;
+    const size_t gradients = (bench->network->parameter_count + RDP_TOTALS) * sizeof(float);
+    if (device->ops->memory_used == NULL)
+        return -1;
+    return (int64_t)(device->ops->memory_used(device) + (bench->session->reducer->ops->alloc == NULL ? 0 : gradients));
+}
+
+static int measure_memory(struct rdp_bench *bench)
 {
     struct rusage usage;
     struct rdp_comm *comm = bench->session->comm;
     if (getrusage(RUSAGE_SELF, &usage) != 0)
         return rdp_fail(RDP_EINTERNAL, "the peak memory of this process is not to be had");
     bench->peak_rss_bytes = bench->peak_rss_sum_bytes = (int64_t)usage.ru_maxrss * 1024;
+    bench->device_bytes = device_bytes(bench);
+    RDP_TRY(comm->ops->allreduce_i64(comm, &bench->device_bytes, 1, RDP_MAX, "memory of the devices"));
     RDP_TRY(comm->ops->allreduce_i64(comm, &bench->peak_rss_bytes, 1, RDP_MAX, "peak memory"));
     return comm->ops->allreduce_i64(comm, &bench->peak_rss_sum_bytes, 1, RDP_SUM, "peak memory");
 }
@@ -295,7 +337,7 @@ static int first_round(struct rdp_bench *bench)
     struct rdp_comm *comm = bench->session->comm;
     RDP_TRY(run_steps(bench, bench->series[RDP_BENCH_STEP].step, WARM_UP_STEPS));
     RDP_TRY(measure(bench, RDP_BENCH_STEP, 0));
-    RDP_TRY(measure_rss(bench));
+    RDP_TRY(measure_memory(bench));
     if (comm->size > 1) {
         RDP_TRY(rdp_comm_agree(comm, make_other_steps(bench), "making the steps to compare with"));
         RDP_TRY(run_steps(bench, bench->series[RDP_BENCH_OTHER_OVERLAP].step, WARM_UP_STEPS));

@@ -52,6 +52,13 @@ static double exposed(const struct rdp_bench *bench, bool overlap)
     return images / rate_of(bench, overlap) - images / bench->series[RDP_BENCH_LOCAL].median;
 }
 
+/* What of the all-reduce runs under backward instead, in seconds. */
+static double hidden(const struct rdp_bench *bench)
+{
+    const double images = bench->options->batch;
+    return images / rate_of(bench, false) - images / rate_of(bench, true);
+}
+
 static void print_head(const struct rdp_bench *bench)
 {
     const struct rdp_options *options = bench->options;
@@ -66,10 +73,31 @@ static void print_head(const struct rdp_bench *bench)
             options->batch, launch->size, launch->size == 1 ? "" : "s", options->accumulate,
             options->accumulate == 1 ? "" : "es", bench->local_batch);
     rdp_say("convolutions: %s\n", bench->algorithms);
-    rdp_say("memory per rank: parameters %s, activations %s, peak of the process ",
+    rdp_say("memory per rank: parameters %s, activations %s, ",
             rdp_format_bytes(parameters, sizeof parameters, (double)bench->network->parameter_count * sizeof(float)),
             rdp_format_bytes(activations, sizeof activations, (double)bench->network->activation_bytes));
-    rdp_say("%s\n", rdp_format_bytes(count, sizeof count, (double)bench->peak_rss_bytes));
+    if (bench->device_bytes >= 0)
+        rdp_say("in all on the GPU %s, ", rdp_format_bytes(count, sizeof count, (double)bench->device_bytes));
+    rdp_say("peak of the process %s\n", rdp_format_bytes(count, sizeof count, (double)bench->peak_rss_bytes));
+}
+
+/* What follows from the GPU's data sheet, not from a measurement. */
+static void print_roof(const struct rdp_bench *bench)
+{
+    const struct rdp_session *session = bench->session;
+    const double roof = bench->roof_images_per_second;
+    char rate[32];
+    if (session->device->ops->host_memory)
+        return;
+    rdp_say("roof of separate convolution and batch-norm kernels: ");
+    if (session->device_note[0] != '\0')
+        rdp_say("none, %s\n", session->device_note);
+    else if (isnan(roof))
+        rdp_say("none, the peaks of %s are not known\n",
+                bench->peaks == NULL ? bench->gpu.name : "another rank's device");
+    else
+        rdp_say("%s images/s; the step reaches %.1f %%\n", rdp_format_thousands(rate, sizeof rate, llround(roof)),
+                100 * bench->series[RDP_BENCH_STEP].median / roof);
 }
 
 static void print_rates(const struct rdp_bench *bench)
@@ -85,6 +113,7 @@ static void print_rates(const struct rdp_bench *bench)
             rdp_say("   %.1f %%", 100 * step / series->median);
         rdp_say("\n");
     }
+    print_roof(bench);
 }
 
 static void print_operations(const struct rdp_bench *bench)
@@ -105,8 +134,9 @@ static void print_communication(const struct rdp_bench *bench)
             rdp_format_bytes(bytes, sizeof bytes, (double)bench->network->parameter_count * sizeof(float)),
             rdp_buckets_count(bench->series[RDP_BENCH_STEP].step->buckets),
             rdp_buckets_count(bench->series[RDP_BENCH_STEP].step->buckets) == 1 ? "" : "s");
-    rdp_say("by %s; it adds to a step: %.2f ms with overlap, %.2f ms without\n", bench->session->reducer->description,
-            1e3 * exposed(bench, true), 1e3 * exposed(bench, false));
+    rdp_say("by %s; exposed %.2f ms of a step, hidden by the overlap %.2f ms (exposed without it %.2f ms)\n",
+            bench->session->reducer->description, 1e3 * exposed(bench, true), 1e3 * hidden(bench),
+            1e3 * exposed(bench, false));
     rdp_say("overlap makes the step %.1f %% %s\n", fabs(100 * (rate_of(bench, true) / rate_of(bench, false) - 1)),
             rate_of(bench, true) >= rate_of(bench, false) ? "faster" : "slower");
 }
@@ -178,6 +208,28 @@ static void put_memory(struct rdp_json *json, const struct rdp_bench *bench)
     rdp_json_integer(json, "peak_rss_bytes_all_ranks", bench->peak_rss_sum_bytes);
     rdp_json_integer(json, "parameter_bytes", (int64_t)(bench->network->parameter_count * sizeof(float)));
     rdp_json_integer(json, "activation_bytes", (int64_t)bench->network->activation_bytes);
+    if (bench->device_bytes >= 0)
+        rdp_json_integer(json, "device_memory_bytes", bench->device_bytes);
+}
+
+/* null for what is not known. */
+static void put_roof(struct rdp_json *json, const struct rdp_bench *bench)
+{
+    const struct rdp_session *session = bench->session;
+    const double images = (double)bench->local_batch * bench->options->accumulate;
+    const struct rdp_gpu_peaks *peaks = bench->peaks;
+    if (session->device->ops->host_memory)
+        return;
+    rdp_json_object(json, "roof");
+    rdp_json_real(json, "images_per_second", bench->roof_images_per_second);
+    rdp_json_real(json, "share", bench->series[RDP_BENCH_STEP].median / bench->roof_images_per_second);
+    rdp_json_real(json, "operations_per_image", bench->roof.operations / images);
+    rdp_json_real(json, "bytes_per_image", bench->roof.bytes / images);
+    rdp_json_text(json, "gpu", bench->gpu.name);
+    rdp_json_real(json, "gpu_operations_per_second",
+                  peaks == NULL ? NAN : peaks->operations_per_second[session->device->config.precision]);
+    rdp_json_real(json, "gpu_bytes_per_second", peaks == NULL ? NAN : peaks->bytes_per_second);
+    rdp_json_object_end(json);
 }
 
 static void put_operations(struct rdp_json *json, const struct rdp_bench *bench)
@@ -206,6 +258,7 @@ static void put_communication(struct rdp_json *json, const struct rdp_bench *ben
     rdp_json_integer(json, "gradient_bytes", (int64_t)(bench->network->parameter_count * sizeof(float)));
     rdp_json_real(json, "exposed_milliseconds_per_step_overlap_yes", several ? 1e3 * exposed(bench, true) : NAN);
     rdp_json_real(json, "exposed_milliseconds_per_step_overlap_no", several ? 1e3 * exposed(bench, false) : NAN);
+    rdp_json_real(json, "hidden_milliseconds_per_step", several ? 1e3 * hidden(bench) : NAN);
     rdp_json_real(json, "images_per_second_overlap_yes", several ? rate_of(bench, true) : NAN);
     rdp_json_real(json, "images_per_second_overlap_no", several ? rate_of(bench, false) : NAN);
     rdp_json_object_end(json);
@@ -226,6 +279,7 @@ static int put_all(FILE *out, const struct rdp_bench *bench)
     rdp_json_integer(&json, "parameters", rdp_model_parameters(bench->model));
     rdp_json_integer(&json, "steps", bench->options->steps);
     rdp_json_integer(&json, "repeats", bench->options->repeats);
+    put_roof(&json, bench);
     put_memory(&json, bench);
     put_operations(&json, bench);
     put_communication(&json, bench);

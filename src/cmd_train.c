@@ -56,10 +56,12 @@ static int open_data(struct rdp_trainer *trainer)
     return status;
 }
 
+/* Collective, agreed. */
 static int make_network(struct rdp_trainer *trainer)
 {
     const struct rdp_options *options = &trainer->options;
     struct rdp_session *session = trainer->session;
+    int status;
     struct rdp_network_config config = {
         .batch = options->batch / session->comm->size / options->accumulate,
         .micro_batches = options->accumulate,
@@ -68,10 +70,13 @@ static int make_network(struct rdp_trainer *trainer)
         .reducer = session->reducer,
         .sync_bn = options->sync_bn && session->comm->size > 1,
     };
-    RDP_TRY(rdp_model_create(&trainer->model, options, trainer->data.classes));
+    status = rdp_model_create(&trainer->model, options, trainer->data.classes);
+    RDP_TRY(rdp_comm_agree(session->comm, status, "making the model"));
     RDP_TRY(rdp_network_create(&trainer->network, trainer->model, session->device, &config));
-    RDP_TRY(rdp_step_create(&trainer->step, trainer->network, session->reducer, options));
-    return rdp_network_initialise(trainer->network, (uint64_t)options->seed);
+    status = rdp_step_create(&trainer->step, trainer->network, session->reducer, options);
+    if (status == RDP_OK)
+        status = rdp_network_initialise(trainer->network, (uint64_t)options->seed);
+    return rdp_comm_agree(session->comm, status, "making the training step");
 }
 
 /* Rank 0: the files that describe the run. */
@@ -118,7 +123,7 @@ static int set_up(struct rdp_trainer *trainer)
     RDP_TRY(rdp_session_open_reducer(trainer->session, &trainer->options));
     RDP_TRY(rdp_comm_agree(comm, plan_looks(trainer), "reading --profile-steps"));
     RDP_TRY(open_data(trainer));
-    RDP_TRY(rdp_comm_agree(comm, make_network(trainer), "planning the network"));
+    RDP_TRY(make_network(trainer));
     RDP_TRY(rdp_run_dir_open(&trainer->options, comm, &trainer->lock));
     trainer->augment = rdp_session_augment(&trainer->options, trainer->data.mean, trainer->data.std);
     trainer->standing.best = INFINITY;
@@ -220,6 +225,12 @@ int rdp_cmd_train(const struct rdp_options *options, struct rdp_session *session
         status = rdp_trainer_run(&trainer);
     if (status == RDP_OK)
         status = finish(&trainer);
+    /* An error of this rank alone, upon which main() ends all ranks. To free a GPU's memory is to wait for its kernels,
+     * which may be waiting for ranks that are gone: nothing here, and no message, is worth that. */
+    if (status != RDP_OK && session->comm->size > 1 && status != RDP_ENUMERIC && rdp_fail_message()[0] != '\0') {
+        rdp_report_close(trainer.report);
+        return status;
+    }
     if (status == RDP_ENUMERIC) /* every rank computed the same sum: one of them speaks */
         status = rdp_comm_agree(session->comm, status, "training");
     tear_down(&trainer);

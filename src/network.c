@@ -12,35 +12,39 @@
 #include "kernels/common/random.h"
 #include "network_plan.h"
 
-static int allocate_gradients(struct rdp_network *network, size_t bytes)
+/* The gradients lie where the reducer likes them; then allocating them is collective. */
+static bool reducer_allocates(const struct rdp_network *network)
+{
+    return network->config.reducer != NULL && network->config.reducer->ops->alloc != NULL;
+}
+
+static int allocate_gradients(struct rdp_network *network)
 {
     struct rdp_device *device = network->device;
     struct rdp_reducer *reducer = network->config.reducer;
-    if (reducer == NULL || reducer->ops->alloc == NULL)
-        return device->ops->alloc(device, (void **)&network->gradients, bytes, "gradients");
-    RDP_TRY(reducer->ops->alloc(reducer, (void **)&network->gradients, bytes, "gradients"));
-    return device->ops->zero(device, network->gradients, bytes);
+    const size_t count = network->config.training ? network->parameter_count : 0;
+    const size_t bytes = (count + RDP_TOTALS) * sizeof(float);
+    if (reducer_allocates(network))
+        return reducer->ops->alloc(reducer, (void **)&network->gradients, bytes, "gradients");
+    return device->ops->alloc(device, (void **)&network->gradients, bytes, "gradients");
 }
 
 static void free_gradients(struct rdp_network *network)
 {
     struct rdp_reducer *reducer = network->config.reducer;
-    if (reducer == NULL || reducer->ops->alloc == NULL)
-        network->device->ops->free(network->device, network->gradients);
-    else if (network->gradients != NULL)
+    if (reducer_allocates(network))
         reducer->ops->free(reducer, network->gradients);
+    else
+        network->device->ops->free(network->device, network->gradients);
 }
 
 static int allocate_flat(struct rdp_network *network)
 {
     struct rdp_device *device = network->device;
-    size_t gradients = network->config.training ? network->parameter_count : 0;
     RDP_TRY(device->ops->alloc(device, (void **)&network->parameters, network->parameter_count * sizeof(float),
                                "parameters"));
     RDP_TRY(device->ops->alloc(device, (void **)&network->state, network->state_count * sizeof(float),
                                "running statistics"));
-    RDP_TRY(allocate_gradients(network, (gradients + RDP_TOTALS) * sizeof(float)));
-    network->totals = network->gradients + gradients;
     const size_t copy_bytes = network->parameter_count * device->ops->copy_size(device);
     return copy_bytes == 0 ? RDP_OK : device->ops->alloc(device, &network->copies, copy_bytes, "copies of the weights");
 }
@@ -67,8 +71,9 @@ static float *row_of(const struct rdp_network *network, float *flat, int layer, 
 
 enum { WEIGHT, BIAS, RUNNING_MEAN, RUNNING_VAR };
 
-static void bind_bns(struct rdp_network *network)
+static void bind_arrays(struct rdp_network *network)
 {
+    network->totals = network->gradients + (network->config.training ? network->parameter_count : 0);
     for (int i = 0; i < network->model->layer_count; i++) {
         struct rdp_bn *bn = network->plan->bns[i];
         if (bn == NULL)
@@ -82,6 +87,17 @@ static void bind_bns(struct rdp_network *network)
             bn->dbeta = row_of(network, network->gradients, i, BIAS);
         }
     }
+}
+
+/* Ends what the ranks do alone. The wait is patient: one rank may be timing convolutions for minutes that another one
+ * found in its cache. */
+static int agree(struct rdp_network *network, int status)
+{
+    struct rdp_reducer *reducer = network->config.reducer;
+    if (reducer == NULL)
+        return status;
+    RDP_TRY(reducer->comm->ops->barrier(reducer->comm, 1, "planning the network"));
+    return rdp_comm_agree(reducer->comm, status, "planning the network");
 }
 
 int rdp_network_create(struct rdp_network **network, const struct rdp_model *model, struct rdp_device *device,
@@ -98,8 +114,13 @@ int rdp_network_create(struct rdp_network **network, const struct rdp_model *mod
         status = allocate_flat(*network);
     if (status == RDP_OK)
         status = allocate_inputs(*network);
+    if (status == RDP_OK && !reducer_allocates(*network))
+        status = allocate_gradients(*network);
+    status = agree(*network, status);
+    if (status == RDP_OK && reducer_allocates(*network))
+        status = allocate_gradients(*network);
     if (status == RDP_OK)
-        bind_bns(*network);
+        bind_arrays(*network);
     if (status != RDP_OK) {
         rdp_network_destroy(*network);
         *network = NULL;

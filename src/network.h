@@ -83,6 +83,7 @@ struct rdp_network {
     struct rdp_network_plan *plan; /* network_plan.h */
 };
 
+/* With a reducer: collective, agreed. */
 int rdp_network_create(struct rdp_network **network, const struct rdp_model *model, struct rdp_device *device,
                        const struct rdp_network_config *config);
 void rdp_network_destroy(struct rdp_network *network);

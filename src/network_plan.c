@@ -17,6 +17,7 @@
 
 #include "base/memory.h"
 #include "base/status.h"
+#include "comm/watchdog.h"
 
 /* What is known about a layer while planning. */
 struct progress {
@@ -315,6 +316,7 @@ static int create_layers(struct rdp_network *network)
                                          .training = network->config.training};
             desc.chunk = chunk_for(network, i, &desc);
             RDP_TRY(device->ops->conv_create(device, &network->plan->convs[i], &desc));
+            rdp_watchdog_tick(); /* a GPU may have timed dozens of plans */
         } else if (layer->kind == RDP_LAYER_BN) {
             struct rdp_bn_desc desc = {.shape = layer->in,
                                        .batch = network->config.batch,

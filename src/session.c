@@ -94,8 +94,13 @@ int rdp_session_open_device(struct rdp_session *session, const struct rdp_option
     int status =
         rdp_launch_threads(&session->launch, options->threads, &session->threads, session->note, sizeof session->note);
     /* --device auto: the same kind on all ranks; an explicit cuda fails on the rank that has none. */
-    if (options->device == RDP_DEVICE_AUTO)
+    if (options->device == RDP_DEVICE_AUTO) {
+        const int64_t own = gpus;
         RDP_TRY(session->comm->ops->allreduce_i64(session->comm, &gpus, 1, RDP_MIN, "number of GPUs"));
+        if (gpus == 0 && own > 0)
+            snprintf(session->device_note, sizeof session->device_note,
+                     "another rank has no GPU that can be used, so all use CPUs (--device cuda says which, and why)");
+    }
     if (status == RDP_OK)
         status = open_device(session, options, (int)gpus);
     RDP_TRY(rdp_comm_agree(session->comm, status, "opening the device"));
@@ -103,17 +108,19 @@ int rdp_session_open_device(struct rdp_session *session, const struct rdp_option
                           "starting the watchdog");
 }
 
-/* Which ranks drive one GPU together, told in the banner. Collective. */
+/* Which ranks drive one GPU together, told in the banner. Collective, whatever device each of them has. */
 static int find_sharing(struct rdp_session *session, bool *shared)
 {
-    struct rdp_cuda_identity identity;
-    *shared = false;
-    if (session->device->ops->stream(session->device) == NULL)
-        return RDP_OK;
-    RDP_TRY(rdp_comm_agree(session->comm, rdp_cuda_device_identify(session->device->config.index, &identity),
-                           "identifying the GPUs"));
-    return rdp_device_sharing(session->comm, &session->launch, identity.pci_bus, shared, session->device_note,
-                              sizeof session->device_note);
+    struct rdp_cuda_identity identity = {.pci_bus = ""};
+    char text[sizeof session->device_note];
+    int status = RDP_OK;
+    if (session->device->ops->stream(session->device) != NULL)
+        status = rdp_cuda_device_identify(session->device->config.index, &identity);
+    RDP_TRY(rdp_comm_agree(session->comm, status, "identifying the GPUs"));
+    RDP_TRY(rdp_device_sharing(session->comm, &session->launch, identity.pci_bus, shared, text, sizeof text));
+    if (*shared)
+        memcpy(session->device_note, text, sizeof text);
+    return RDP_OK;
 }
 
 int rdp_session_open_reducer(struct rdp_session *session, const struct rdp_options *options)

@@ -12,27 +12,34 @@
 
 enum { SNAPSHOT_VERSION = 1 };
 
-/* Data-parallel training stands on equal weights: a difference means a defect or a broken machine, and must not be
- * saved. */
-static int check_equal(struct rdp_network *network, struct rdp_comm *comm)
+static int checksum(struct rdp_network *network, int64_t *sum)
 {
-    if (comm->size == 1)
-        return RDP_OK;
     float *host;
     size_t bytes = network->parameter_count * sizeof(float);
     RDP_TRY(rdp_calloc((void **)&host, network->parameter_count, sizeof(float), "a copy of the parameters"));
     int status = network->device->ops->download(network->device, host, network->parameters, bytes);
-    int64_t sum[2] = {(int64_t)rdp_crc32c(0, host, bytes), 0};
-    sum[1] = -sum[0];
+    *sum = (int64_t)rdp_crc32c(0, host, bytes);
     free(host);
-    RDP_TRY(status);
+    return status;
+}
+
+/* Data-parallel training stands on equal weights: a difference means a defect or a broken machine, and must not be
+ * saved. Agreed. */
+static int check_equal(struct rdp_network *network, struct rdp_comm *comm)
+{
+    int64_t sum[2];
+    if (comm->size == 1)
+        return RDP_OK;
+    RDP_TRY(rdp_comm_agree(comm, checksum(network, sum), "reading the parameters"));
+    sum[1] = -sum[0];
     RDP_TRY(comm->ops->allreduce_i64(comm, sum, 2, RDP_MAX, "comparison of the ranks' parameters"));
+    int status = RDP_OK;
     if (sum[0] != -sum[1])
-        return rdp_fail(RDP_EINTERNAL,
-                        "the ranks' parameters are no longer equal (CRC32C %08llx and %08llx): nothing is saved; "
-                        "start again from the last checkpoint and suspect the hardware or network",
-                        (long long)sum[0], (long long)-sum[1]);
-    return RDP_OK;
+        status = rdp_fail(RDP_EINTERNAL,
+                          "the ranks' parameters are no longer equal (CRC32C %08llx and %08llx): nothing is saved; "
+                          "start again from the last checkpoint and suspect the hardware or network",
+                          (long long)sum[0], (long long)-sum[1]);
+    return rdp_comm_agree(comm, status, "comparing the ranks' parameters");
 }
 
 static int add_row(struct rdp_checkpoint *checkpoint, struct rdp_network *network, int row, const char *group,
@@ -67,7 +74,7 @@ static int add_arrays(struct rdp_checkpoint *checkpoint, struct rdp_network *net
 
 static int add_facts(struct rdp_checkpoint *checkpoint, const struct rdp_standing *standing,
                      const struct rdp_options *options, const struct rdp_dataset_info *info,
-                     const struct rdp_comm *comm)
+                     const struct rdp_comm *comm, const struct rdp_device *device)
 {
     char *recipe, name[64];
     RDP_TRY(rdp_options_to_text(options, &recipe));
@@ -79,6 +86,8 @@ static int add_facts(struct rdp_checkpoint *checkpoint, const struct rdp_standin
     RDP_TRY(rdp_checkpoint_add_integer(checkpoint, "data_crc32c", info->content_crc32c));
     RDP_TRY(rdp_checkpoint_add_integer(checkpoint, "snapshot_version", SNAPSHOT_VERSION));
     RDP_TRY(rdp_checkpoint_add_integer(checkpoint, "ranks", comm->size));
+    RDP_TRY(rdp_checkpoint_add_text(checkpoint, "device", device->ops->name));
+    RDP_TRY(rdp_checkpoint_add_integer(checkpoint, "threads", device->config.threads));
     RDP_TRY(rdp_checkpoint_add_integer(checkpoint, "epoch", standing->epoch));
     RDP_TRY(rdp_checkpoint_add_integer(checkpoint, "step", standing->step));
     RDP_TRY(rdp_checkpoint_add_integer(checkpoint, "epoch_step", standing->epoch_step));
@@ -135,7 +144,7 @@ static int take(struct rdp_checkpoint **checkpoint, struct rdp_network *network,
 {
     RDP_TRY(rdp_checkpoint_create(checkpoint));
     RDP_TRY(add_arrays(*checkpoint, network, momentum));
-    return add_facts(*checkpoint, standing, options, info, comm);
+    return add_facts(*checkpoint, standing, options, info, comm, network->device);
 }
 
 int rdp_snapshot_take(struct rdp_checkpoint **checkpoint, struct rdp_network *network, const float *momentum,
@@ -143,7 +152,7 @@ int rdp_snapshot_take(struct rdp_checkpoint **checkpoint, struct rdp_network *ne
                       const struct rdp_dataset_info *info, struct rdp_comm *comm)
 {
     *checkpoint = NULL;
-    RDP_TRY(rdp_comm_agree(comm, check_equal(network, comm), "comparing the ranks' parameters"));
+    RDP_TRY(check_equal(network, comm));
     int status = comm->rank == 0 ? take(checkpoint, network, momentum, standing, options, info, comm) : RDP_OK;
     status = rdp_comm_agree(comm, status, "collecting the checkpoint");
     if (status == RDP_OK && comm->size > 1 && !network->config.sync_bn) {

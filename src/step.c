@@ -243,18 +243,20 @@ int rdp_step_collect(struct rdp_step *step, struct rdp_step_result results[RDP_S
 {
     struct rdp_device *device = step->network->device;
     float totals[RDP_STEPS_AHEAD_MAX][RDP_TOTALS];
-    *count = step->started;
+    const int started = step->started;
+    *count = 0;
     /* Polls rather than blocks: what the device waits for may be a rank that is gone. */
     RDP_TRY(rdp_reducer_wait_device(step->reducer, idle, device, "the device's steps"));
-    RDP_TRY(device->ops->download(device, totals, step->history, (size_t)*count * sizeof totals[0]));
+    RDP_TRY(device->ops->download(device, totals, step->history, (size_t)started * sizeof totals[0]));
     step->started = 0;
-    for (int i = 0; i < *count; i++) {
+    for (int i = 0; i < started; i++) {
         results[i] = (struct rdp_step_result){totals[i][RDP_TOTAL_LOSS], (int64_t)totals[i][RDP_TOTAL_CORRECT],
                                               totals[i][RDP_TOTAL_STOP] > 0, totals[i][RDP_TOTAL_SAVE] > 0};
         if (!isfinite(results[i].loss_sum))
             return rdp_fail(RDP_ENUMERIC,
                             "the loss is %g: training has diverged; use a smaller --lr (it is %g) or --warmup-epochs",
                             results[i].loss_sum / step->options->batch, step->options->lr);
+        *count = i + 1;
     }
     return RDP_OK;
 }

@@ -56,7 +56,7 @@ void rdp_step_destroy(struct rdp_step *step);
 int rdp_step_start(struct rdp_step *step, const struct rdp_slice *slice, const struct rdp_augment *augment,
                    const struct rdp_step_values *values, bool stop, bool save);
 /* Waits for the steps started since the last collect; results[0 .. *count) are theirs, in order. RDP_ENUMERIC if a loss
- * is not finite. Collective. */
+ * is not finite: the results are then of the steps before it. Collective. */
 int rdp_step_collect(struct rdp_step *step, struct rdp_step_result results[RDP_STEPS_AHEAD_MAX], int *count);
 
 #endif

@@ -92,7 +92,9 @@ static int run_steps(struct rdp_trainer *trainer, bool *stop, bool *save)
         RDP_TRY(device->ops->profile(device, true));
     for (int i = 0; i < count; i++)
         RDP_TRY(start_step(trainer, i));
-    RDP_TRY(rdp_step_collect(trainer->step, results, &count));
+    if (!device->ops->host_memory) /* it is somewhere behind the host */
+        rdp_watchdog_phase("training up to the end", standing->step + count);
+    int status = rdp_step_collect(trainer->step, results, &count);
     trainer->trained_seconds += rdp_now() - begin;
     trainer->trained_steps += count;
     *stop = *save = false;
@@ -106,6 +108,7 @@ static int run_steps(struct rdp_trainer *trainer, bool *stop, bool *save)
         *save |= results[i].save;
         RDP_TRY(rdp_report_step(trainer->report, standing->step, lr, results[i].loss_sum / trainer->options.batch));
     }
+    RDP_TRY(status);
     *save |= every > 0 && standing->step % every == 0;
     if (standing->step == trainer->profile_last)
         RDP_TRY(device->ops->profile(device, false));

@@ -70,12 +70,37 @@ int rdp_trainer_save_best(struct rdp_trainer *trainer, double measure)
     return RDP_OK;
 }
 
+/* What may change from part to part of a run, but not without a word: sums are then taken in another order. Checkpoints
+ * of older versions do not tell the device and the threads. */
+static int warn_of_other_bits(const struct rdp_trainer *trainer, const struct rdp_checkpoint *checkpoint,
+                              const char *path)
+{
+    static const char result[] = "the global batch is the same, but the result is not bit-identical";
+    const struct rdp_session *session = trainer->session;
+    const char *device = rdp_checkpoint_text(checkpoint, "device"), *now = session->device->ops->name;
+    int64_t ranks, threads = session->threads;
+    RDP_TRY(rdp_checkpoint_integer(checkpoint, "ranks", &ranks));
+    if (device != NULL)
+        RDP_TRY(rdp_checkpoint_integer(checkpoint, "threads", &threads));
+    if (session->comm->rank > 0)
+        return RDP_OK;
+    if (ranks != session->comm->size)
+        rdp_log_warning("%s: was saved by %lld ranks and goes on with %d: %s", path, (long long)ranks,
+                        session->comm->size, result);
+    else if (device != NULL && strcmp(device, now) != 0)
+        rdp_log_warning("%s: was saved on the %s device and goes on with %s: %s", path, device, now, result);
+    else if (session->device->ops->host_memory && threads != session->threads)
+        rdp_log_warning("%s: was saved with %lld threads a rank and goes on with %d (--threads): %s", path,
+                        (long long)threads, session->threads, result);
+    return RDP_OK;
+}
+
 static int check_same_training(const struct rdp_trainer *trainer, const struct rdp_checkpoint *checkpoint,
                                const char *path)
 {
     struct rdp_options before;
     char names[1024];
-    int64_t ranks, data;
+    int64_t data;
     RDP_TRY(rdp_snapshot_options(checkpoint, &before));
     rdp_options_differences(&before, &trainer->options, names, sizeof names);
     if (names[0] != '\0')
@@ -89,13 +114,7 @@ static int check_same_training(const struct rdp_trainer *trainer, const struct r
             RDP_EUSAGE,
             "%s: was trained on other data than %s holds; resume with the data set it had or start a new run", path,
             trainer->options.data);
-    RDP_TRY(rdp_checkpoint_integer(checkpoint, "ranks", &ranks));
-    if (ranks != trainer->session->comm->size && trainer->session->comm->rank == 0)
-        rdp_log_warning(
-            "%s: was saved by %lld ranks and goes on with %d: the global batch is the same, but the result is not "
-            "bit-identical",
-            path, (long long)ranks, trainer->session->comm->size);
-    return RDP_OK;
+    return warn_of_other_bits(trainer, checkpoint, path);
 }
 
 /* --resume auto: rank 0 chooses, so that one rank warns of damaged files and all read the same one. Agreed. */

@@ -54,7 +54,7 @@ static void test_memory(void **unused)
 {
     enum { COUNT = 100003 };
     float *host = calloc(COUNT, sizeof *host), *back = calloc(COUNT, sizeof *back), *data[2];
-    const size_t bytes = COUNT * sizeof *host;
+    const size_t bytes = COUNT * sizeof *host, used = ops->memory_used(device);
     (void)unused;
     assert_true(host != NULL && back != NULL);
     for (int i = 0; i < COUNT; i++)
@@ -66,6 +66,7 @@ static void test_memory(void **unused)
             RDP_MUST(ops->download(device, back, data[i], bytes));
             for (int k = 0; k < COUNT; k++)
                 assert_true(back[k] == 0);
+            assert_int_equal(ops->memory_used(device), used + (size_t)(i + 1) * bytes);
         }
         RDP_MUST(ops->upload(device, data[0], host, bytes));
         RDP_MUST(ops->copy(device, data[1], data[0], bytes));
@@ -78,10 +79,12 @@ static void test_memory(void **unused)
         RDP_MUST(ops->upload(device, data[0], host, bytes));
         for (int i = 0; i < 2; i++)
             ops->free(device, data[i]);
+        assert_int_equal(ops->memory_used(device), used);
     }
     RDP_MUST(ops->alloc(device, (void **)&data[0], 0, "nothing"));
     assert_null(data[0]);
     ops->free(device, data[0]);
+    assert_int_equal(ops->memory_used(device), used);
     RDP_MUST(ops->copy(device, NULL, NULL, 0));
     RDP_MUST(ops->zero(device, NULL, 0));
     free(host);
@@ -91,12 +94,14 @@ static void test_memory(void **unused)
 static void test_out_of_memory(void **unused)
 {
     void *data = &data;
+    const size_t used = ops->memory_used(device);
     (void)unused;
     must_refuse(ops->alloc(device, &data, (size_t)1 << 50, "the moon"), RDP_ENOMEM, "the moon");
     assert_null(data);
     (void)ops->alloc(device, &data, (size_t)1 << 50, "the moon");
     assert_non_null(strstr(rdp_fail_message(), "MiB are free"));
     rdp_fail_clear();
+    assert_int_equal(ops->memory_used(device), used);
     RDP_MUST(ops->alloc(device, &data, 4096, "a block")); /* the device goes on */
     RDP_MUST(ops->synchronize(device));
     ops->free(device, data);

@@ -82,7 +82,7 @@ static void test_bf16(void **unused)
 }
 
 /* All that a step changes, on the host: parameters, momentum, running statistics. */
-enum { ARRAYS = 3, STEPS = 8, WARM = 2 };
+enum { ARRAYS = 3, STEPS = 6, WARM = 2, BATCH = 5 };
 struct snapshot {
     float *values[ARRAYS];
     double losses[STEPS];
@@ -150,7 +150,7 @@ static void compare_recording(struct rdp_device *device, const struct rdp_option
 {
     struct rdp_training training;
     struct snapshot start = {.losses = {0}}, eager = start, recorded = start;
-    rdp_training_open(&training, device, options, 12);
+    rdp_training_open(&training, device, options, BATCH);
     take(&training, &start);
     train(&training, STEPS, &eager);
     put_back(&training, &start);

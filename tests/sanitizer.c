@@ -48,6 +48,7 @@ const char *__lsan_default_suppressions(void)
            "leak:libfabric.so\n"
            "leak:libibverbs\n"
            "leak:libOpenCL.so\n"
+           "leak:libomp.so\n"
            /* What a query of cuDNN's heuristics takes. Not libcudnn_graph, whose descriptors are ours to free. */
            "leak:libcudnn_heuristic\n"
            "leak:libcudnn_engines\n"

@@ -6,7 +6,7 @@
 mpiexec=${MPIEXEC:-mpirun}
 # On memory if possible: nothing here is about the disk, and every file of a run waits for it twice.
 work=$(mktemp -d -p /dev/shm rdp-XXXXXX 2>/dev/null || mktemp -d)
-passed=0 failed=0 problem="" name="" code=0 process=0
+passed=0 failed=0 skipped=0 problem="" name="" code=0 process=0
 # Open MPI's libfabric and PSM layers cost a second at the start and at the end of every run.
 export OMPI_MCA_pml=${OMPI_MCA_pml-ob1}
 # Killed ranks leave their shared memory behind: here it goes with the rest.
@@ -44,10 +44,18 @@ fault() {
     problem+=" $*;"
 }
 
+# skip REASON: the case cannot run here. Nothing more of it may follow.
+skip() {
+    echo "skip $name: $*"
+    skipped=$((skipped + 1))
+    cd "$work" || exit 1
+    name=""
+}
+
 # As the last command: closes the last case, says how many passed, and is the script's verdict.
 verdict() {
     close_case
-    echo "$passed passed, $failed failed"
+    echo "$passed passed, $failed failed, $skipped skipped"
     cd / && rm -rf "$work"
     [ "$failed" -eq 0 ]
 }
@@ -70,6 +78,16 @@ start() {
     process=$!
 }
 
+# rank_process RANK: its process number, of the job that $process started under mpirun.
+rank_process() {
+    local candidate
+    for candidate in $(ps -o pid= --ppid "$process"); do
+        if tr '\0' '\n' <"/proc/$candidate/environ" | grep -qx -e "OMPI_COMM_WORLD_RANK=$1" -e "PMIX_RANK=$1"; then
+            echo "$candidate"
+        fi
+    done
+}
+
 is_gone() {
     ! kill -0 "$process"
 }
@@ -89,11 +107,12 @@ finish() {
     fi
 }
 
-# run EXIT_CODE RANKS ARGUMENT...
+# run EXIT_CODE RANKS ARGUMENT...: ends within run_limit seconds.
+run_limit=60
 run() {
     local expected=$1
     shift
-    (launch timeout -k 5 60 -- "$@")
+    (launch timeout -k 5 "$run_limit" -- "$@")
     code=$?
     [ "$code" -eq "$expected" ] || fault "exit code $code, not $expected, of $*"
 }

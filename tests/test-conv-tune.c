@@ -3,6 +3,7 @@
  * the calls that would touch a device are replaced by ours: memory is the host's, running a plan does nothing, and a
  * clock of ours says how long it took. So the test decides which candidate is the fastest, and which fail.
  */
+#include <dlfcn.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,17 +17,21 @@
 
 #include "base/status.h"
 #include "kernels/cuda/conv_tune.h"
+#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/device.h"
 
 enum { SKIP = 77, RUNS = 13 /* of a candidate: 3 to warm up, 10 timed */, MIB = 1 << 20 };
 
 /* ---- the device that is not there -------------------------------------------------------------------------------- */
 
 static struct {
-    int executed;         /* calls of cudnnBackendExecute */
-    int fastest, failing; /* candidate's place in the order of trial; -1: none */
-    int allocations;      /* cudaMalloc less cudaFree */
+    int executed;                       /* calls of cudnnBackendExecute outside recordings */
+    int fastest, failing, unrecordable; /* candidate's place in the order of trial; -1: none */
+    bool recording;
+    int allocations; /* cudaMalloc less cudaFree */
     size_t memory;
     bool flushed;
+    void *data[CONV_TENSORS]; /* of the last pack that was made: X, W, Y */
 } device;
 
 cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t plan, cudnnBackendDescriptor_t pack)
@@ -34,12 +39,30 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t
     assert_null(handle);
     assert_non_null(plan);
     assert_non_null(pack);
+    if (device.recording)
+        return CUDNN_STATUS_SUCCESS;
     int candidate = device.executed / RUNS;
     device.executed++;
     if (candidate != device.failing)
         return CUDNN_STATUS_SUCCESS;
     device.executed = RUNS * (candidate + 1); /* its other runs do not come */
     return CUDNN_STATUS_EXECUTION_FAILED;
+}
+
+/* Looks at what packs are made of; everything is cuDNN's to do. */
+cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t descriptor, cudnnBackendAttributeName_t attribute,
+                                       cudnnBackendAttributeType_t type, int64_t count, const void *values)
+{
+    static cudnnStatus_t (*real)(cudnnBackendDescriptor_t, cudnnBackendAttributeName_t, cudnnBackendAttributeType_t,
+                                 int64_t, const void *);
+    if (real == NULL)
+        *(void **)&real = dlsym(RTLD_NEXT, "cudnnBackendSetAttribute");
+    assert_non_null(real);
+    if (attribute == CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS) {
+        assert_int_equal(count, CONV_TENSORS);
+        memcpy(device.data, values, sizeof device.data);
+    }
+    return real(descriptor, attribute, type, count, values);
 }
 
 cudaError_t cudaMalloc(void **pointer, size_t bytes)
@@ -138,6 +161,31 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
     return cudaSuccess;
 }
 
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode)
+{
+    (void)stream;
+    assert_int_equal(mode, cudaStreamCaptureModeThreadLocal);
+    assert_false(device.recording);
+    device.recording = true;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
+{
+    (void)stream;
+    assert_true(device.recording);
+    device.recording = false;
+    const bool spoilt = (device.executed - 1) / RUNS == device.unrecordable;
+    *graph = spoilt ? NULL : (cudaGraph_t)(void *)&device;
+    return spoilt ? cudaErrorStreamCaptureInvalidated : cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph)
+{
+    assert_ptr_equal(graph, &device);
+    return cudaSuccess;
+}
+
 cudaError_t cudaDeviceSynchronize(void)
 {
     return cudaSuccess;
@@ -183,7 +231,7 @@ static int open_library(void **state)
         "\"supportCoopLaunch\":1,\"pciDeviceId\":0,\"cudaDeviceId\":0,\"isTccDriver\":0,\"driverVer\":13000,"
         "\"deviceName\":\"NVIDIA H200\"}";
     memset(&device, 0, sizeof device);
-    device.fastest = device.failing = -1;
+    device.fastest = device.failing = device.unrecordable = -1;
     device.memory = (size_t)1024 * MIB;
     strcpy(directory, "/tmp/rdp-tune-XXXXXX");
     if (mkdtemp(directory) == NULL)
@@ -269,6 +317,14 @@ static void test_failing(void **state)
     tune(&candidates[0]);
 }
 
+/* Nor is one chosen that cannot be part of a recorded step. */
+static void test_unrecordable(void **state)
+{
+    (void)state;
+    device.fastest = device.unrecordable = 5;
+    tune(&candidates[0]);
+}
+
 /* The cache names a plan that does not exist: it is timed anew and replaced. Its warning is expected. */
 static void test_stale(void **state)
 {
@@ -345,13 +401,66 @@ static void test_packs(void **state)
     conv_run_close(&run);
 }
 
+/* Forward and backward data run on ranges of `chunk` images, which begin at the range's first image, and on no others; a
+ * gradient of weights takes the whole batch. */
+static void test_ranges(void **state)
+{
+    (void)state;
+    enum { BATCH = 8, CHUNK = 4, IMAGE = 32 * 32 * 64 * 4, SMALLER = 16 * 16 * 128 * 4 };
+    struct cuda_state cuda = {.element_size = 4, .sm_count = 132, .library = &library};
+    struct rdp_device gpu = {.config = {.precision = RDP_KERNEL_TF32}, .state = &cuda};
+    const struct rdp_conv_desc desc = {.input = {64, 32, 32},
+                                       .output = {128, 16, 16},
+                                       .kernel = 3,
+                                       .stride = 2,
+                                       .batch = BATCH,
+                                       .chunk = CHUNK,
+                                       .training = true};
+    struct rdp_conv *conv;
+    char *x = malloc(BATCH * IMAGE), *y = malloc(BATCH * SMALLER);
+    float *w = calloc(128 * 9 * 64, sizeof *w);
+    assert_true(x != NULL && y != NULL && w != NULL);
+    must(cuda_conv_create(&gpu, &conv, &desc));
+    must(cuda_conv_weights(&gpu, conv, w, NULL, true));
+    for (int first = BATCH - CHUNK; first >= 0; first -= CHUNK)
+        for (int direction = 0; direction < 2; direction++) {
+            if (direction == 0)
+                must(cuda_conv_forward(&gpu, conv, x, y, first, CHUNK));
+            else
+                must(cuda_conv_backward_data(&gpu, conv, y, x, first, CHUNK));
+            assert_ptr_equal(device.data[0], x + first * IMAGE);
+            assert_ptr_equal(device.data[1], w);
+            assert_ptr_equal(device.data[2], y + first * SMALLER);
+        }
+    must(cuda_conv_backward_weights(&gpu, conv, x, y, w));
+    assert_ptr_equal(device.data[0], x);
+    assert_ptr_equal(device.data[2], y);
+    assert_int_equal(cuda_conv_forward(&gpu, conv, x, y, 0, BATCH), RDP_EINTERNAL);
+    assert_int_equal(cuda_conv_forward(&gpu, conv, x, y, 2, CHUNK), RDP_EINTERNAL);
+    assert_int_equal(cuda_conv_backward_data(&gpu, conv, y, x, BATCH, CHUNK), RDP_EINTERNAL);
+    rdp_fail_clear();
+    cuda_conv_destroy(&gpu, conv);
+    cuda_free(&gpu, cuda.workspace);
+    assert_int_equal(device.allocations, 0);
+    free(x);
+    free(y);
+    free(w);
+}
+
 int main(void)
 {
 #define TUNE_TEST(name) cmocka_unit_test_setup_teardown(name, open_library, close_library)
     const struct CMUnitTest tests[] = {
-        TUNE_TEST(test_fastest),   TUNE_TEST(test_cached),     TUNE_TEST(test_failing),
-        TUNE_TEST(test_stale),     TUNE_TEST(test_other_rank), TUNE_TEST(test_other_rank_unlike),
-        TUNE_TEST(test_no_memory), TUNE_TEST(test_packs),
+        TUNE_TEST(test_fastest),
+        TUNE_TEST(test_cached),
+        TUNE_TEST(test_failing),
+        TUNE_TEST(test_unrecordable),
+        TUNE_TEST(test_stale),
+        TUNE_TEST(test_other_rank),
+        TUNE_TEST(test_other_rank_unlike),
+        TUNE_TEST(test_no_memory),
+        TUNE_TEST(test_packs),
+        TUNE_TEST(test_ranges),
     };
     if (CUDNN_VERSION < 91100 || cudnnGetVersion() < 91100) {
         printf("skipped: planning for a GPU that is not there needs cuDNN 9.11 or newer\n");

@@ -7,16 +7,6 @@ set -u
 . "$SOURCE_DIR/tests/support.sh"
 prepare 1000 100
 
-# rank_process RANK: its process number, of the job that $process started.
-rank_process() {
-    local candidate
-    for candidate in $(ps -o pid= --ppid "$process"); do
-        if tr '\0' '\n' <"/proc/$candidate/environ" | grep -qx -e "OMPI_COMM_WORLD_RANK=$1" -e "PMIX_RANK=$1"; then
-            echo "$candidate"
-        fi
-    done
-}
-
 # newest_is_whole DIRECTORY: its newest checkpoint can be read.
 newest_is_whole() {
     local newest
@@ -94,8 +84,7 @@ if mount -t tmpfs -o size=512k tmpfs disk 2>/dev/null; then
     run 0 2 "${small[@]}" --run-dir disk/run --epochs 2 --resume auto
     umount disk
 else
-    echo "skip $name: no tmpfs can be mounted here"
-    name=""
+    skip "no tmpfs can be mounted here"
 fi
 
 # refused FILE ARGUMENT...: exit code 2 with one error line, within 10 s.

@@ -359,7 +359,33 @@ static void test_choice(void **unused)
     assert_string_equal(rdp_fail_message(), "");
 }
 
-/* Rank 0 begins a sum to which nobody comes: its GPU spins until the time-out is over, and it says where. */
+/* A sum and its wait as a recording of the stream. */
+static cudaGraphExec_t record_sum(struct rdp_reducer *with, const char *what)
+{
+    struct rdp_request request;
+    cudaGraphExec_t recorded;
+    cudaGraph_t graph;
+
+    ASSERT_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    assert_int_equal(with->ops->begin(with, data, 1000, what, &request), RDP_OK);
+    assert_int_equal(with->ops->wait(with, &request, what), RDP_OK);
+    ASSERT_CUDA(cudaStreamEndCapture(stream, &graph));
+    ASSERT_CUDA(cudaGraphInstantiate(&recorded, graph, 0));
+    ASSERT_CUDA(cudaGraphDestroy(graph));
+    return recorded;
+}
+
+static void sum_once(struct rdp_reducer *with, const char *what)
+{
+    struct rdp_request request;
+
+    assert_int_equal(with->ops->begin(with, data, 1000, what, &request), RDP_OK);
+    assert_int_equal(with->ops->wait(with, &request, what), RDP_OK);
+    finish();
+}
+
+/* Rank 0 replays a sum to which nobody comes: its GPU spins until the time-out is over, and it says where. The
+ * recording is alive all the while, as a run's is. */
 static void test_peer_stays_away(void **unused)
 {
     const struct rdp_reducer_config config = config_of(RDP_REDUCER_NCCL);
@@ -370,14 +396,13 @@ static void test_peer_stays_away(void **unused)
     if (kind != RDP_REDUCER_NCCL || comm->size == 1)
         skip();
     assert_int_equal(rdp_reducer_create(&doomed, comm, &config), RDP_OK);
-    assert_int_equal(doomed->ops->begin(doomed, data, 1000, "all-reduce of bucket 0", &request), RDP_OK);
-    assert_int_equal(doomed->ops->wait(doomed, &request, "all-reduce of bucket 0"), RDP_OK);
-    finish();
+    sum_once(doomed, "all-reduce of bucket 1");
+    sum_once(doomed, "all-reduce of bucket 0");
+    cudaGraphExec_t recorded = record_sum(doomed, "all-reduce of bucket 1");
     rdp_watchdog_phase("backward", 41);
     if (comm->rank == 0) {
         bool idle = false;
-        assert_int_equal(doomed->ops->begin(doomed, data, 1000, "all-reduce of bucket 1", &request), RDP_OK);
-        assert_int_equal(doomed->ops->wait(doomed, &request, "all-reduce of bucket 1"), RDP_OK);
+        ASSERT_CUDA(cudaGraphLaunch(recorded, stream));
         for (int poll = 0; poll < 100; poll++) {
             assert_int_equal(stream_idle(NULL, &idle), RDP_OK);
             assert_false(idle);
@@ -398,13 +423,39 @@ static void test_peer_stays_away(void **unused)
     }
     assert_int_equal(comm->ops->barrier(comm, 0, "the end of the doomed"), RDP_OK);
     if (comm->rank > 0) { /* so do the others, which are between two sums */
+        assert_int_equal(doomed->ops->check(doomed, 0), RDP_OK);
         assert_int_equal(doomed->ops->check(doomed, TIMEOUT), RDP_OK);
         assert_int_equal(doomed->ops->check(doomed, TIMEOUT + 10), RDP_ECOMM);
         assert_non_null(strstr(rdp_fail_message(), "after all-reduce of bucket 0"));
         rdp_fail_clear();
     }
+    ASSERT_CUDA(cudaGraphExecDestroy(recorded));
     rdp_reducer_destroy(doomed);
     rdp_watchdog_phase("tests", -1);
+}
+
+/* A wait for many sums may be longer than the time-out, as long as they come on. */
+static void test_slow_is_not_stuck(void **unused)
+{
+    const struct rdp_reducer_config config = config_of(RDP_REDUCER_NCCL);
+    struct rdp_reducer *slow;
+
+    (void)unused;
+    if (kind != RDP_REDUCER_NCCL)
+        skip();
+    assert_int_equal(rdp_reducer_create(&slow, comm, &config), RDP_OK);
+    sum_once(slow, "all-reduce of bucket 0");
+    assert_int_equal(slow->ops->check(slow, 0), RDP_OK);
+    assert_int_equal(slow->ops->check(slow, TIMEOUT), RDP_OK);
+    sum_once(slow, "all-reduce of bucket 1");
+    assert_int_equal(slow->ops->check(slow, TIMEOUT + 10), RDP_OK);
+    assert_int_equal(slow->ops->check(slow, 2 * TIMEOUT), RDP_OK);
+    assert_int_equal(slow->ops->check(slow, 0), RDP_OK); /* another wait */
+    assert_int_equal(slow->ops->check(slow, TIMEOUT), RDP_OK);
+    assert_int_equal(comm->ops->barrier(comm, 0, "the end of the slow"), RDP_OK);
+    assert_int_equal(slow->ops->check(slow, TIMEOUT + 10), RDP_ECOMM);
+    rdp_fail_clear();
+    rdp_reducer_destroy(slow);
 }
 
 static int run_group(void)
@@ -416,6 +467,7 @@ static int run_group(void)
         cmocka_unit_test(test_recording),
         cmocka_unit_test(test_memory),
         cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_slow_is_not_stuck),
         cmocka_unit_test(test_peer_stays_away),
     };
     return cmocka_run_group_tests_name(kind == RDP_REDUCER_NCCL ? "nccl" : "mpi", tests, open_all, close_all);

@@ -89,6 +89,9 @@ begin "what may change on resume, and what may not"
 run 0 2 "${small[@]}" --epochs 2 --max-steps 20
 run 0 1 "${small[@]}" --epochs 2 --max-steps 25 --resume auto
 said 1 "warning: .*was saved by 2 ranks and goes on with 1"
+run 0 1 "${small[@]}" --epochs 2 --max-steps 25 --resume auto --threads 2
+said 1 "warning: .*was saved with 1 threads a rank and goes on with 2 "
+said 1 warning:
 for change in "--lr 0.03" "--widths 32"; do
     # shellcheck disable=SC2086
     run 2 0 "${small[@]}" --epochs 2 --resume auto $change

@@ -45,8 +45,9 @@ job=$SLURM_JOB_ID
 run=${RESNET_DP_RUNS:-$submitted/runs}/slurm-$job
 mkdir -p "$run" || exit 3
 
-# Since Slurm 22.05 srun does not take this over from sbatch any more.
-export SRUN_CPUS_PER_TASK=$cores
+# Some sites export this. mpirun starts its daemons by srun, one a node: each would be given the cores of one rank and have
+# to bind all ranks of its node to them.
+unset SRUN_CPUS_PER_TASK
 
 # mpirun kills its ranks one second after SIGTERM by default: too soon for a save. The two spellings are Open MPI 4's
 # and 5's.

@@ -36,7 +36,9 @@ int cuda_library_open(struct rdp_device *device)
     struct cuda_library *library = state->library = memory;
     RDP_CUDNN(cudnnCreate(&library->handle));
     RDP_CUDNN(cudnnSetStream(library->handle, state->stream));
-    RDP_TRY(conv_target_open(&library->target, device->config.index, library->handle));
+    int ordinal; /* not config.index, which counts the devices that this build has code for */
+    RDP_CUDA(cudaGetDevice(&ordinal));
+    RDP_TRY(conv_target_open(&library->target, ordinal, library->handle));
     return plan_cache_open(&library->cache, device->config.plan_cache != NULL ? device->config.plan_cache : "");
 }
 
@@ -69,7 +71,7 @@ static int plan_direction(struct rdp_device *device, struct rdp_conv *conv, enum
     const struct rdp_conv_desc *desc = &conv->desc;
     const struct conv_problem problem = {.kind = kind,
                                          .precision = device->config.precision,
-                                         .batch = desc->batch,
+                                         .batch = kind == CONV_WEIGHTS ? desc->batch : desc->chunk,
                                          .channels = cuda_padded(desc->input.channels),
                                          .height = desc->input.height,
                                          .width = desc->input.width,
@@ -195,28 +197,38 @@ static int run_direction(struct rdp_device *device, struct rdp_conv *conv, enum 
     return conv_run_start(run, state->library->handle, state->stream, &pointers);
 }
 
-/* Plans are made for the whole batch, which is what cuda_chunk() promised. */
+/* Forward and backward data are planned for ranges of `chunk` images, which the plans need to be whole. */
 static int check_range(const struct rdp_conv *conv, int first, int count)
 {
-    if (first == 0 && count == conv->desc.batch)
+    if (count == conv->desc.chunk && first >= 0 && first % count == 0 && first + count <= conv->desc.batch)
         return RDP_OK;
-    return rdp_fail(RDP_EINTERNAL, "a convolution planned for %d images was called for images %d to %d",
-                    conv->desc.batch, first, first + count);
+    return rdp_fail(RDP_EINTERNAL, "a convolution planned for %d of %d images at a time was called for images %d to %d",
+                    conv->desc.chunk, conv->desc.batch, first, first + count);
+}
+
+static const void *image(struct rdp_device *device, struct rdp_shape shape, const void *tensor, int first)
+{
+    const size_t bytes = (size_t)cuda_padded(shape.channels) * (size_t)shape.height * (size_t)shape.width *
+                         cuda_state(device)->element_size;
+    return (const char *)tensor + (size_t)first * bytes;
 }
 
 int cuda_conv_forward(struct rdp_device *device, struct rdp_conv *conv, const void *x, void *y, int first, int count)
 {
     RDP_TRY(check_range(conv, first, count));
-    return run_direction(device, conv, CONV_FORWARD, x, ((struct conv_state *)conv->state)->weights, y);
+    return run_direction(device, conv, CONV_FORWARD, image(device, conv->desc.input, x, first),
+                         ((struct conv_state *)conv->state)->weights, image(device, conv->desc.output, y, first));
 }
 
 int cuda_conv_backward_data(struct rdp_device *device, struct rdp_conv *conv, const void *dy, void *dx, int first,
                             int count)
 {
     RDP_TRY(check_range(conv, first, count));
-    return run_direction(device, conv, CONV_DATA, dx, ((struct conv_state *)conv->state)->weights, dy);
+    return run_direction(device, conv, CONV_DATA, image(device, conv->desc.input, dx, first),
+                         ((struct conv_state *)conv->state)->weights, image(device, conv->desc.output, dy, first));
 }
 
+/* Always the whole batch. */
 int cuda_conv_backward_weights(struct rdp_device *device, struct rdp_conv *conv, const void *x, const void *dy,
                                float *dw)
 {

@@ -61,7 +61,7 @@ if(NOT RESNET_DP_CUDA STREQUAL "OFF")
              "none; NVIDIA's CUDA toolkit (or -DRESNET_DP_CUDA=OFF)")
     rdp_need("cuDNN" 9.0 "${cudnn_found}" "${CUDNN_VERSION}" "${CUDNN_LIBRARY}"
              "none; NVIDIA's cudnn9-dev (or -DRESNET_DP_CUDA=OFF; hint: -DCUDNN_INCLUDE_DIR, -DCUDNN_LIBRARY)")
-    rdp_need("NCCL" 2.18 "${nccl_found}" "${NCCL_VERSION}" "${NCCL_LIBRARY}"
+    rdp_need("NCCL" 2.19 "${nccl_found}" "${NCCL_VERSION}" "${NCCL_LIBRARY}"
              "none; NVIDIA's libnccl-dev (or -DRESNET_DP_CUDA=OFF; hint: -DNCCL_INCLUDE_DIR, -DNCCL_LIBRARY)")
     set(cuda_missing "${RDP_MISSING}")
     set(RDP_MISSING "${required_missing}")

@@ -9,6 +9,7 @@
 
 struct cuda_feed;    /* device.c: pinned staging ring */
 struct cuda_library; /* conv.c: cuDNN handle, device properties, plan cache */
+struct cuda_block;   /* memory.c: what alloc has given */
 
 enum {
     CUDA_LANES = 8 /* channels of an activation are padded to a multiple of this: 16-byte accesses in bf16 */
@@ -24,6 +25,8 @@ struct cuda_state {
     int sm_count;
     void *workspace; /* shared by all convolutions, which run one after the other */
     size_t workspace_size;
+    struct cuda_block *blocks; /* the workspace among them */
+    size_t memory_used;        /* bytes of them */
     struct cuda_feed *feed;
     struct cuda_library *library;
     cudaEvent_t *stamps; /* [RDP_STAMPS], created at first use */

@@ -155,6 +155,7 @@ static void cuda_close(struct rdp_device *device)
         if (cuda->library != NULL)
             cuda_library_close(device);
         cuda_free(device, cuda->workspace);
+        cuda_blocks_close(device);
         cuda_stamps_close(device);
         cuda_feed_close(device);
         if (cuda->stream != NULL)
@@ -171,6 +172,7 @@ static const struct rdp_device_ops cuda_ops = {
     .close = cuda_close,
     .alloc = cuda_alloc,
     .free = cuda_free,
+    .memory_used = cuda_memory_used,
     .upload = cuda_upload,
     .download = cuda_download,
     .zero = cuda_zero,

@@ -10,6 +10,8 @@ int cuda_refuse_recording(struct rdp_device *device, const char *operation);
 /* memory.c. cuda_alloc, cuda_free and the transfers are the operations of the same names. */
 int cuda_alloc(struct rdp_device *device, void **pointer, size_t bytes, const char *what);
 void cuda_free(struct rdp_device *device, void *pointer);
+size_t cuda_memory_used(struct rdp_device *device);
+void cuda_blocks_close(struct rdp_device *device); /* forgets what was not freed */
 int cuda_upload(struct rdp_device *device, void *to, const void *host_from, size_t bytes);
 int cuda_download(struct rdp_device *device, void *host_to, const void *from, size_t bytes);
 int cuda_zero(struct rdp_device *device, void *pointer, size_t bytes);

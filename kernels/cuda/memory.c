@@ -28,6 +28,46 @@ struct cuda_feed {
     cudaEvent_t closed[SECTIONS]; /* the section's transfers are done */
 };
 
+/* What alloc has given: cudaFree does not tell how much it takes back. A network has some dozens. */
+struct cuda_block {
+    struct cuda_block *next;
+    void *pointer;
+    size_t bytes;
+};
+
+static int remember(struct rdp_device *device, void *pointer, size_t bytes)
+{
+    struct cuda_block *block;
+    RDP_TRY(rdp_calloc((void **)&block, 1, sizeof *block, "the CUDA device"));
+    *block = (struct cuda_block){cuda_state(device)->blocks, pointer, bytes};
+    cuda_state(device)->blocks = block;
+    cuda_state(device)->memory_used += bytes;
+    return RDP_OK;
+}
+
+static void forget(struct rdp_device *device, const void *pointer)
+{
+    for (struct cuda_block **link = &cuda_state(device)->blocks; *link != NULL; link = &(*link)->next)
+        if ((*link)->pointer == pointer) {
+            struct cuda_block *block = *link;
+            *link = block->next;
+            cuda_state(device)->memory_used -= block->bytes;
+            free(block);
+            return;
+        }
+}
+
+void cuda_blocks_close(struct rdp_device *device)
+{
+    while (cuda_state(device)->blocks != NULL)
+        forget(device, cuda_state(device)->blocks->pointer);
+}
+
+size_t cuda_memory_used(struct rdp_device *device)
+{
+    return cuda_state(device)->memory_used;
+}
+
 int cuda_alloc(struct rdp_device *device, void **pointer, size_t bytes, const char *what)
 {
     *pointer = NULL;
@@ -54,14 +94,21 @@ int cuda_alloc(struct rdp_device *device, void **pointer, size_t bytes, const ch
         *pointer = NULL;
         return rdp_cuda_failed(error, "cudaMemsetAsync", __FILE__, __LINE__);
     }
-    return RDP_OK;
+    int status = remember(device, *pointer, bytes);
+    if (status != RDP_OK) {
+        cuda_free(device, *pointer);
+        *pointer = NULL;
+    }
+    return status;
 }
 
 /* cudaFree waits for what still uses the memory. What it may report belongs to an earlier call, which idle() tells of. */
 void cuda_free(struct rdp_device *device, void *pointer)
 {
-    (void)device;
-    if (pointer != NULL && cudaFree(pointer) != cudaSuccess)
+    if (pointer == NULL)
+        return;
+    forget(device, pointer);
+    if (cudaFree(pointer) != cudaSuccess)
         (void)cudaGetLastError();
 }
 

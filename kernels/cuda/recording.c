@@ -72,7 +72,8 @@ int cuda_record_begin(struct rdp_device *device)
 /* The captured graph made ready to run. */
 static int instantiate(struct cuda_state *cuda, cudaGraph_t graph, struct rdp_recording *recording)
 {
-    cudaError_t error = cudaGraphInstantiate(&recording->graph, graph, 0);
+    /* Each kernel keeps the priority of the stream it was captured from: sums over ranks go first. */
+    cudaError_t error = cudaGraphInstantiate(&recording->graph, graph, cudaGraphInstantiateFlagUseNodePriority);
     if (error != cudaSuccess) {
         recording->graph = NULL;
         return cannot_record(error, "cudaGraphInstantiate");

@@ -30,6 +30,8 @@ namespace rdp_emulation {
 namespace {
 
 constexpr size_t stack_bytes = 128 << 10;
+constexpr size_t stack_shift = 21 * 64,
+                 stack_shifts = 64 << 10; /* else all stacks end in the same lines of the caches */
 constexpr int warp = 32;
 
 enum class waits { nothing, barrier, shuffle, ended };
@@ -97,6 +99,7 @@ struct thread {
 
 const launch *current_launch;
 std::vector<thread> threads;
+std::vector<uint3> indices; /* threadIdx of each */
 std::vector<char *> free_stacks;
 context scheduler;
 int thread_count, started, current;
@@ -105,18 +108,18 @@ bool backwards;
 void set_current(int i)
 {
     current = i;
-    threadIdx.x = i % blockDim.x;
-    threadIdx.y = i / blockDim.x % blockDim.y;
-    threadIdx.z = i / (blockDim.x * blockDim.y);
+    threadIdx = indices[i];
 }
 
 char *take_stack()
 {
     if (free_stacks.empty()) {
-        void *memory = mmap(nullptr, stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        void *memory =
+            mmap(nullptr, stack_bytes + stack_shifts, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (memory == MAP_FAILED)
             rdp_emulation_die("no memory for the stack of a thread");
-        return static_cast<char *>(memory);
+        static size_t stacks;
+        return static_cast<char *>(memory) + stacks++ * stack_shift % stack_shifts;
     }
     char *stack = free_stacks.back();
     free_stacks.pop_back();
@@ -303,6 +306,11 @@ void run_grid(const launch &launch)
     blockDim = launch.block;
     gridDim = launch.grid;
     thread_count = static_cast<int>(launch.block.x * launch.block.y * launch.block.z);
+    indices.clear();
+    for (unsigned z = 0; z < blockDim.z; z++)
+        for (unsigned y = 0; y < blockDim.y; y++)
+            for (unsigned x = 0; x < blockDim.x; x++)
+                indices.push_back({x, y, z});
     for (unsigned z = 0; z < gridDim.z; z++) {
         for (unsigned y = 0; y < gridDim.y; y++) {
             for (unsigned x = 0; x < gridDim.x; x++) {

@@ -5,7 +5,8 @@
  * runs and is checked where there is no GPU: indexing, arithmetic, order of calls. It says nothing about speed. All of
  * it belongs to the one thread that makes the calls, as kernels.h promises.
  *
- * Environment: RDP_EMULATION_DEVICES=N devices (default 1; 0: cudaErrorNoDevice); nccl.c names its own.
+ * Environment: RDP_EMULATION_DEVICES=N devices (default 1; 0: cudaErrorNoDevice); RDP_EMULATION_MEMORY=N bytes of device
+ * memory; nccl.c names its own.
  */
 #ifndef RDP_TESTS_EMULATION_EMULATION_H
 #define RDP_TESTS_EMULATION_EMULATION_H
@@ -30,6 +31,7 @@ cudaError_t rdp_emulation_enqueue(cudaStream_t stream, bool (*run)(void *argumen
 void rdp_emulation_progress(void);
 /* Ends the program unless the bytes around every allocation are as they were; also called by cudaFree and at exit. */
 void rdp_emulation_check_guards(void);
+size_t rdp_emulation_graphs(void);      /* graphs that are alive, ready to run or not; for any thread */
 size_t rdp_emulation_allocations(void); /* device and pinned memory, streams, events and graphs that are alive */
 void rdp_emulation_die(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 

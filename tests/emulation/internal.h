@@ -1,4 +1,4 @@
-/* What memory.cpp and stream.cpp share. */
+/* What the C++ files of the emulation share. */
 #ifndef RDP_TESTS_EMULATION_INTERNAL_H
 #define RDP_TESTS_EMULATION_INTERNAL_H
 

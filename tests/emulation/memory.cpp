@@ -4,7 +4,10 @@
  * Device memory comes from one range of addresses that the host can only touch while an operation runs (device_access):
  * a host pointer mistaken for a device pointer fails in the kernel, a device pointer mistaken for a host pointer fails
  * at once. New memory is full of NaN (all bits set, in any floating-point type) and stands between guards of the same;
- * nothing is given out twice, so that what was freed is NaN ever after.
+ * nothing is given out twice, and what was freed cannot be touched ever after, by operations neither.
+ *
+ * To open and close memory costs what it holds in pages, and is done for every queue that is drained: so only what is
+ * allocated is opened, and pages go back to the system when they are freed.
  */
 #include <sys/mman.h>
 
@@ -43,10 +46,47 @@ int access_depth;
 int current_device;
 cudaError_t last_error;
 
-void protect(int protection)
+/* Bytes of the device's memory, and those that are free. */
+size_t capacity()
 {
-    if (used && mprotect(arena, used, protection))
+    const char *text = getenv("RDP_EMULATION_MEMORY");
+    return text ? strtoull(text, nullptr, 10) : arena_bytes;
+}
+
+size_t available_bytes()
+{
+    size_t taken = 0;
+    for (const auto &[start, block] : allocations)
+        taken += block.kind == memory::device ? block.bytes : 0;
+    return taken < capacity() ? capacity() - taken : 0;
+}
+
+/* What an allocation takes, guards included. */
+size_t whole_pages(size_t bytes)
+{
+    return (bytes + 2 * guard + page - 1) / page * page;
+}
+
+void protect(char *begin, const char *end, int protection)
+{
+    if (begin < end && mprotect(begin, static_cast<size_t>(end - begin), protection))
         rdp_emulation_die("the memory of the emulated device cannot be protected");
+}
+
+/* All that is allocated. Neighbours are one call. */
+void protect_all(int protection)
+{
+    char *begin = nullptr, *end = nullptr;
+    for (const auto &[start, block] : allocations) {
+        if (block.kind != memory::device)
+            continue;
+        if (start - guard != end) {
+            protect(begin, end, protection);
+            begin = start - guard;
+        }
+        end = start - guard + whole_pages(block.bytes);
+    }
+    protect(begin, end, protection);
 }
 
 void check(const char *start, size_t bytes)
@@ -67,11 +107,10 @@ char *arena_take(size_t bytes)
         arena = static_cast<char *>(range);
         atexit(rdp_emulation_check_guards);
     }
-    size_t size = (bytes + 2 * guard + page - 1) / page * page;
-    if (size > arena_bytes - used)
+    if (bytes > arena_bytes - used || whole_pages(bytes) > arena_bytes - used || bytes > available_bytes())
         return nullptr;
     char *start = arena + used;
-    used += size;
+    used += whole_pages(bytes);
     return start + guard;
 }
 
@@ -85,12 +124,15 @@ cudaError_t allocate(void **pointer, size_t bytes, memory kind)
     char *start = nullptr;
     if (kind == memory::device)
         start = arena_take(bytes);
-    else if (char *block = static_cast<char *>(aligned_alloc(page, (bytes + 2 * guard + page - 1) / page * page)))
+    else if (char *block = static_cast<char *>(aligned_alloc(page, whole_pages(bytes))))
         start = block + guard;
     if (!start)
         return failed(cudaErrorMemoryAllocation);
-    device_access access;
+    if (kind == memory::device)
+        protect(start - guard, start + bytes + guard, PROT_READ | PROT_WRITE);
     memset(start - guard, 0xff, bytes + 2 * guard);
+    if (kind == memory::device)
+        protect(start - guard, start + bytes + guard, PROT_NONE);
     ASAN_POISON_MEMORY_REGION(start - guard, guard);
     ASAN_POISON_MEMORY_REGION(start + bytes, guard);
     allocations[start] = {bytes, kind};
@@ -110,13 +152,16 @@ cudaError_t release(void *pointer, memory kind)
         return failed(cudaErrorInvalidValue);
     synchronize_all();
     auto [start, block] = *found;
-    device_access access;
     ASAN_UNPOISON_MEMORY_REGION(start - guard, block.bytes + 2 * guard);
-    check(start, block.bytes);
     if (kind == memory::device) {
-        memset(start, 0xff, block.bytes);
+        protect(start - guard, start + block.bytes + guard, PROT_READ);
+        check(start, block.bytes);
+        protect(start - guard, start + block.bytes + guard, PROT_NONE);
+        if (madvise(start - guard, whole_pages(block.bytes), MADV_DONTNEED))
+            rdp_emulation_die("the memory of the emulated device cannot be given back");
         ASAN_POISON_MEMORY_REGION(start, block.bytes);
     } else {
+        check(start, block.bytes);
         free(start - guard);
     }
     live -= block.bytes;
@@ -140,13 +185,13 @@ cudaError_t failed(cudaError_t error)
 device_access::device_access()
 {
     if (!access_depth++)
-        protect(PROT_READ | PROT_WRITE);
+        protect_all(PROT_READ | PROT_WRITE);
 }
 
 device_access::~device_access()
 {
     if (!--access_depth)
-        protect(PROT_NONE);
+        protect_all(PROT_NONE);
 }
 
 memory kind_of(const void *pointer, size_t bytes)
@@ -225,8 +270,8 @@ cudaError_t cudaFreeHost(void *pointer)
 
 cudaError_t cudaMemGetInfo(size_t *available, size_t *total)
 {
-    *total = arena_bytes;
-    *available = arena_bytes - live;
+    *total = capacity();
+    *available = available_bytes();
     return cudaSuccess;
 }
 

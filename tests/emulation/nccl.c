@@ -10,9 +10,11 @@
  */
 #include <mpi.h>
 #include <nccl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "tests/emulation/emulation.h"
 
@@ -23,7 +25,7 @@ struct ncclComm {
     MPI_Comm mpi;
     MPI_Request request; /* of joining or finalising, both of which take all ranks */
     int rank, size, issued;
-    bool aborted;
+    atomic_bool aborted; /* by another thread, too */
     ncclResult_t error;
     struct ncclComm *next;
 };
@@ -190,9 +192,13 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm)
     return ncclSuccess;
 }
 
+/* As NCCL, it makes its kernels end at once, and then waits until no graph can run them any more. */
 ncclResult_t ncclCommAbort(ncclComm_t comm)
 {
+    const struct timespec pause = {0, 1000 * 1000};
     comm->aborted = true;
+    while (rdp_emulation_graphs() > 0)
+        nanosleep(&pause, NULL);
     return ncclSuccess;
 }
 

@@ -222,6 +222,19 @@ void test_memory(void **)
             cudaMemsetAsync(use.device + 1, 0, count * sizeof(float), use.stream);
         },
         "at byte 4 of an allocation"));
+    assert_true(dies(
+        [] {
+            fixture use;
+            void *memory;
+            cudaMalloc(&memory, 128);
+            start(use.stream, 1, 32, add_kernel, static_cast<float *>(memory), 1.0f);
+            cudaStreamSynchronize(use.stream);
+            cudaFree(memory);
+            fputs("freed", stderr);
+            start(use.stream, 1, 32, add_kernel, static_cast<float *>(memory), 1.0f);
+            cudaStreamSynchronize(use.stream);
+        },
+        "freed"));
     fixture use;
     assert_true(std::isnan(use.first(use.stream)));
     assert_int_equal(cudaMemcpyAsync(use.device, use.device, 4, cudaMemcpyHostToDevice, use.stream),
