@@ -119,7 +119,7 @@ train() {
     export OMPI_MCA_rmaps_base_oversubscribe=1 PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe
     export OMPI_MCA_hwloc_base_binding_policy=none PRTE_MCA_hwloc_default_binding_policy=none
     # All ranks are on this machine: no TCP between them, about which Open MPI 5 complains where there is no network.
-    export OMPI_MCA_btl=^tcp,openib
+    export OMPI_MCA_btl=^tcp,openib,uct,ofi
     local precision=()
     if ! grep -q -s avx512 /proc/cpuinfo; then
         echo "This CPU has no AVX-512, which the recipe's bf16 needs: training in fp32"

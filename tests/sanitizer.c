@@ -19,7 +19,12 @@ int dlclose(void *handle)
 
 const char *__asan_default_options(void)
 {
+#ifdef RDP_EMULATION
+    /* Threads of emulated kernels have stacks of their own (emulation/block.cpp), whose frames it would keep for ever. */
+    return "fast_unwind_on_malloc=0:detect_stack_use_after_return=0";
+#else
     return "fast_unwind_on_malloc=0:detect_stack_use_after_return=1";
+#endif
 }
 
 const char *__ubsan_default_options(void)
