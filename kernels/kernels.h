@@ -27,6 +27,9 @@ enum {
 };
 enum rdp_kernel_activation { RDP_ACT_NONE, RDP_ACT_RELU, RDP_ACT_LEAKY_RELU };
 enum rdp_kernel_crop { RDP_PAD_NONE, RDP_PAD_ZERO, RDP_PAD_REFLECT };
+/* Convolutions together with the statistics of the batch-norm behind them: where that is faster, or wherever it can be
+ * done. CUDA in bf16 only. */
+enum rdp_kernel_fuse { RDP_FUSE_NEVER, RDP_FUSE_FASTER, RDP_FUSE_ALWAYS };
 enum rdp_kernel_algorithm { RDP_ALGORITHM_AUTO, RDP_ALGORITHM_DIRECT, RDP_ALGORITHM_WINOGRAD };
 /* TF32: f32 activations, convolutions in tf32 (CUDA only). BF16: activations and convolution arithmetic in bf16, sums
  * and parameters in f32. */
@@ -38,6 +41,7 @@ struct rdp_device_config {
     enum rdp_kernel_algorithm algorithm; /* CPU: of convolutions; AUTO lets the device choose by shape */
     int index;                           /* CUDA: which of the visible devices */
     const char *plan_cache;              /* CUDA: file of timed convolution plans, "" for none; the caller's text */
+    enum rdp_kernel_fuse fuse_statistics;
 };
 
 struct rdp_device {
@@ -61,10 +65,12 @@ struct rdp_conv_desc {
     bool input_is_image; /* the network's first layer: input in the augment operation's layout, no gradient of it */
     bool training;       /* backward will be used */
 };
+enum { RDP_CONV_STATISTICS = 3, RDP_CONV_ALGORITHMS };
 struct rdp_conv {
     struct rdp_conv_desc desc;
-    size_t stored_count;       /* f32 elements of the weights (and their gradient) in the flat arrays */
-    const char *algorithms[3]; /* what was chosen for forward, backward data, backward weights; NULL: not planned */
+    size_t stored_count; /* f32 elements of the weights (and their gradient) in the flat arrays */
+    /* What was chosen for forward, backward data, backward weights and forward_statistics; NULL: not planned. */
+    const char *algorithms[RDP_CONV_ALGORITHMS];
     void *state;
 };
 
@@ -182,6 +188,10 @@ struct rdp_device_ops {
                         bool backward);
     int (*conv_forward)(struct rdp_device *device, struct rdp_conv *conv, const void *x, void *y, int first,
                         int count); /* range */
+    /* Whole batch: conv_forward, and bn_statistics of all of y, without a read of y (optional: NULL). For convolutions
+     * with algorithms[RDP_CONV_STATISTICS]. y may be summed before it is rounded. running_mean: aligned to 16 bytes. */
+    int (*conv_forward_statistics)(struct rdp_device *device, struct rdp_conv *conv, struct rdp_bn *bn, const void *x,
+                                   void *y);
     int (*conv_backward_data)(struct rdp_device *device, struct rdp_conv *conv, const void *dy, void *dx, int first,
                               int count); /* range */
     /* Whole batch: overwrites stored_count f32 at dw. */

@@ -31,6 +31,7 @@ static void take_run_options(struct rdp_options *options, const struct rdp_optio
     snprintf(options->data, sizeof options->data, "%s", command.data);
     options->device = command.device;
     options->threads = command.threads;
+    options->fuse_statistics = command.fuse_statistics; /* nothing is trained */
     options->evaluate_on = command.evaluate_on;
     options->comm_timeout = command.comm_timeout;
     options->top = command.top;

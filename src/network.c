@@ -257,6 +257,9 @@ static int run_operation(struct rdp_network *network, const struct rdp_operation
                             plan->samples + skip, t0, first, count);
     case RDP_OP_CONV_FORWARD:
         return ops->conv_forward(device, conv, t0, t1, first, count);
+    case RDP_OP_CONV_STATISTICS:
+        return training ? ops->conv_forward_statistics(device, conv, plan->bns[op->bn], t0, t1)
+                        : ops->conv_forward(device, conv, t0, t1, first, count);
     case RDP_OP_BN_STATISTICS:
         return training ? ops->bn_statistics(device, bn, t0, first, count) : RDP_OK;
     case RDP_OP_BN_FINALIZE:
@@ -433,15 +436,29 @@ int rdp_network_times(const struct rdp_network *network, struct rdp_operation_ti
     return count;
 }
 
+/* As in evaluation: then a convolution leaves the statistics out. */
 int rdp_network_convolutions_alone(struct rdp_network *network)
 {
     const struct rdp_network_plan *plan = network->plan;
     for (int i = 0; i < plan->operation_count; i++) {
         const struct rdp_operation *op = &plan->operations[i];
-        if (op->kind == RDP_OP_CONV_FORWARD || op->kind == RDP_OP_CONV_DATA || op->kind == RDP_OP_CONV_WEIGHTS)
-            RDP_TRY(run_operation(network, op, true, 0, network->config.batch));
+        if (op->kind == RDP_OP_CONV_FORWARD || op->kind == RDP_OP_CONV_STATISTICS || op->kind == RDP_OP_CONV_DATA ||
+            op->kind == RDP_OP_CONV_WEIGHTS)
+            RDP_TRY(run_operation(network, op, false, 0, network->config.batch));
     }
     return RDP_OK;
+}
+
+/* How many convolutions sum the statistics of their batch-norms. */
+static void add_fused(const struct rdp_network *network, char *text, size_t size)
+{
+    int all = 0, fused = 0;
+    for (int i = 0; i < network->model->layer_count; i++) {
+        const struct rdp_conv *conv = network->plan->convs[i];
+        all += conv != NULL;
+        fused += conv != NULL && conv->algorithms[RDP_CONV_STATISTICS] != NULL;
+    }
+    snprintf(text, size, "; %d of %d with batch-norm statistics", fused, all);
 }
 
 void rdp_network_algorithms(const struct rdp_network *network, char *text, size_t size)
@@ -449,7 +466,7 @@ void rdp_network_algorithms(const struct rdp_network *network, char *text, size_
     const char *names[16];
     int counts[16], kinds = 0;
     for (int i = 0; i < network->model->layer_count; i++)
-        for (int pass = 0; network->plan->convs[i] != NULL && pass < 3; pass++) {
+        for (int pass = 0; network->plan->convs[i] != NULL && pass < RDP_CONV_ALGORITHMS; pass++) {
             const char *name = network->plan->convs[i]->algorithms[pass];
             int k = 0;
             while (name != NULL && k < kinds && strcmp(names[k], name) != 0)
@@ -466,4 +483,6 @@ void rdp_network_algorithms(const struct rdp_network *network, char *text, size_
     text[0] = '\0';
     for (int k = 0; k < kinds && used < size; k++)
         used += (size_t)snprintf(text + used, size - used, "%s%s x %d", k > 0 ? ", " : "", names[k], counts[k]);
+    if (network->device->config.fuse_statistics != RDP_FUSE_NEVER && used < size)
+        add_fused(network, text + used, size - used);
 }

@@ -2,8 +2,9 @@
  * Plans a network: which operations, in which order, on which memory. Made once; network.c runs the result.
  *
  * Forward. Layers come in an order in which they can be computed. A batch-norm is split: its statistics follow the
- * convolution at once, its coefficients are finalised when the whole batch is done, and it is applied only when a
- * reader needs its output, so that applying, convolving and summing share a chunk.
+ * convolution at once (or are part of it, where the device planned it so), its coefficients are finalised when the whole
+ * batch is done, and it is applied only when a reader needs its output, so that applying, convolving and summing share a
+ * chunk.
  *
  * Backward. The forward list, read backwards: apply becomes reduce (gradient through the activation and the two sums),
  * finalise becomes finalise, a convolution becomes batch-norm backward apply and backward data; its weight gradient
@@ -140,9 +141,11 @@ static int plan_forward_layer(struct planner *planner, int layer)
         RDP_TRY(need(planner, description->input));
         RDP_TRY(new_activation(planner, description->out, &plan->out[layer]));
         planner->layers[layer].computed = true;
-        RDP_TRY(emit(planner, RDP_OP_CONV_FORWARD, layer, input_tensor(planner, description->input), plan->out[layer],
-                     -1, -1));
-        if (!planner->network->config.training)
+        const bool fused = plan->convs[layer]->algorithms[RDP_CONV_STATISTICS] != NULL;
+        RDP_TRY(emit(planner, fused ? RDP_OP_CONV_STATISTICS : RDP_OP_CONV_FORWARD, layer,
+                     input_tensor(planner, description->input), plan->out[layer], -1, -1));
+        plan->operations[plan->operation_count - 1].bn = planner->layers[layer].bn;
+        if (fused || !planner->network->config.training)
             return RDP_OK;
         return emit(planner, RDP_OP_BN_STATISTICS, planner->layers[layer].bn, plan->out[layer], -1, -1, -1);
     case RDP_LAYER_BN:
@@ -270,6 +273,7 @@ static int plan_backward_operation(struct planner *planner, const struct rdp_ope
         place_layer(planner, layer);
         return RDP_OK;
     case RDP_OP_CONV_FORWARD:
+    case RDP_OP_CONV_STATISTICS:
         return plan_backward_conv(planner, layer);
     case RDP_OP_AUGMENT:
         return flush_weight_gradients(planner);
@@ -493,7 +497,8 @@ int rdp_network_segment_chunk(const struct rdp_network *network, int begin, int 
 {
     const struct rdp_network_plan *plan = network->plan;
     for (int i = begin; i < end; i++)
-        if (plan->operations[i].kind == RDP_OP_CONV_FORWARD || plan->operations[i].kind == RDP_OP_CONV_DATA)
+        if (plan->operations[i].kind == RDP_OP_CONV_FORWARD || plan->operations[i].kind == RDP_OP_CONV_STATISTICS ||
+            plan->operations[i].kind == RDP_OP_CONV_DATA)
             return plan->convs[plan->operations[i].layer]->desc.chunk;
     return network->config.batch;
 }

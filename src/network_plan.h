@@ -7,9 +7,10 @@
 
 /* X(name, whole batch?, what bench calls it). The comment says which tensors `t` holds. */
 #define RDP_OPERATION_MAP(X) \
-    X(AUGMENT, 0, "augmentation")                /* out */ \
-    X(CONV_FORWARD, 0, "convolution forward")    /* x, y */ \
-    X(BN_STATISTICS, 0, "batch-norm statistics") /* y */ \
+    X(AUGMENT, 0, "augmentation")                                /* out */ \
+    X(CONV_FORWARD, 0, "convolution forward")                    /* x, y */ \
+    X(BN_STATISTICS, 0, "batch-norm statistics")                 /* y */ \
+    X(CONV_STATISTICS, 0, "convolution forward with statistics") /* x, y: the two before in one */ \
     X(BN_FINALIZE, 1, "batch-norm finalise") \
     X(BN_APPLY, 0, "batch-norm apply")    /* y, residual, out */ \
     X(PAD_FORWARD, 0, "shortcut padding") /* x, y */ \
@@ -40,6 +41,7 @@ enum {
 struct rdp_operation {
     enum rdp_operation_kind kind;
     int layer;
+    int bn;           /* convolution forward: the batch-norm that reads it */
     int t[4];         /* tensors, RDP_NO_TENSOR where none */
     int segment;      /* operations of one segment go through the batch chunk by chunk, together */
     size_t watermark; /* gradients that are final after it; 0: no news */

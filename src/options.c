@@ -93,6 +93,9 @@ const struct rdp_option rdp_option_rows[] = {
     CHOICE("conv-algorithm", "auto|direct|winograd", conv_algorithm, "auto", DECIDES, COMPUTES,
            "of convolutions on the CPU"),
     YES_NO("graph", graph, "yes", 0, TRAIN | BENCH, "GPU: record a step as a CUDA graph and replay it"),
+    CHOICE("fuse-statistics", "no|auto|yes", fuse_statistics, "no", DECIDES, TRAIN | BENCH,
+           "GPU, bf16: convolutions sum the statistics of their batch-norms; auto: where that is faster; yes: all that "
+           "can"),
     TEXT("plan-cache", "auto|none|FILE", plan_cache, "auto", 0, COMPUTES,
          "GPU: keeps the convolution algorithms that were timed; auto: ~/.cache/resnet-dp/convolutions"),
 #undef GROUP
@@ -304,6 +307,11 @@ int rdp_options_check(const struct rdp_options *options)
                         "--warmup-epochs %g with --schedule onecycle: one-cycle has its own rise, set by "
                         "--onecycle-peak and --onecycle-start-div; drop --warmup-epochs or choose another schedule",
                         options->warmup_epochs);
+    if (options->fuse_statistics == RDP_FUSE_STATISTICS_YES && options->precision != RDP_BF16)
+        return rdp_fail(RDP_EUSAGE,
+                        "--fuse-statistics yes with --precision %s: only bf16 convolutions can; take "
+                        "--precision bf16 or --fuse-statistics no",
+                        rdp_precision_text(options));
     if (options->nesterov && options->momentum == 0)
         return rdp_fail(RDP_EUSAGE, "--nesterov needs a --momentum above 0");
     return RDP_OK;

@@ -26,6 +26,7 @@ enum rdp_shuffle { RDP_SHUFFLE_GLOBAL, RDP_SHUFFLE_LOCAL };
 enum rdp_evaluate_on { RDP_EVALUATE_RANK0, RDP_EVALUATE_ALL };
 enum rdp_transport { RDP_COMM_AUTO, RDP_COMM_MPI, RDP_COMM_NCCL };
 enum rdp_conv_algorithm { RDP_CONV_AUTO, RDP_CONV_DIRECT, RDP_CONV_WINOGRAD };
+enum rdp_fuse_statistics { RDP_FUSE_STATISTICS_NO, RDP_FUSE_STATISTICS_AUTO, RDP_FUSE_STATISTICS_YES };
 
 struct rdp_int_list {
     int count;
@@ -47,11 +48,12 @@ struct rdp_options {
     double leaky_slope;             /* --leaky-slope 0.01 */
     enum rdp_shortcut shortcut;     /* --shortcut conv|pad */
     /* device */
-    enum rdp_device_kind device;            /* --device auto|cpu|cuda */
-    enum rdp_precision precision;           /* --precision fp32|tf32|bf16 */
-    int threads;                            /* --threads 0: sized from the affinity mask */
-    enum rdp_conv_algorithm conv_algorithm; /* --conv-algorithm auto|direct|winograd */
-    bool graph;                             /* --graph yes|no: GPU: record the step once and replay it */
+    enum rdp_device_kind device;              /* --device auto|cpu|cuda */
+    enum rdp_precision precision;             /* --precision fp32|tf32|bf16 */
+    int threads;                              /* --threads 0: sized from the affinity mask */
+    enum rdp_conv_algorithm conv_algorithm;   /* --conv-algorithm auto|direct|winograd */
+    bool graph;                               /* --graph yes|no: GPU: record the step once and replay it */
+    enum rdp_fuse_statistics fuse_statistics; /* --fuse-statistics no|auto|yes: GPU, bf16: sums in convolutions */
     char plan_cache[RDP_PATH_MAX]; /* --plan-cache auto|none|FILE: GPU: where timed convolution plans are kept */
     /* training */
     int epochs;             /* --epochs 10 */

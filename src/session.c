@@ -66,6 +66,9 @@ static struct rdp_device_config device_config(const struct rdp_session *session,
                      : options->conv_algorithm == RDP_CONV_WINOGRAD ? RDP_ALGORITHM_WINOGRAD
                                                                     : RDP_ALGORITHM_AUTO,
         .plan_cache = session->plan_cache,
+        .fuse_statistics = options->fuse_statistics == RDP_FUSE_STATISTICS_YES    ? RDP_FUSE_ALWAYS
+                           : options->fuse_statistics == RDP_FUSE_STATISTICS_AUTO ? RDP_FUSE_FASTER
+                                                                                  : RDP_FUSE_NEVER,
     };
 }
 
@@ -79,8 +82,12 @@ static int count_gpus(struct rdp_session *session, const struct rdp_options *opt
 static int open_device(struct rdp_session *session, const struct rdp_options *options, int gpus)
 {
     struct rdp_device_config config = device_config(session, options);
-    if (options->device == RDP_DEVICE_CPU || (options->device == RDP_DEVICE_AUTO && gpus == 0))
+    if (options->device == RDP_DEVICE_CPU || (options->device == RDP_DEVICE_AUTO && gpus == 0)) {
+        if (options->fuse_statistics == RDP_FUSE_STATISTICS_YES)
+            return rdp_fail(RDP_EUSAGE,
+                            "--fuse-statistics yes: only GPUs can, and this run uses the CPU; take no or auto");
         return rdp_cpu_device_open(&session->device, &config);
+    }
     if (gpus == 0)
         return rdp_fail(RDP_EUSAGE, "--device cuda: %s; use --device cpu or auto", session->device_note);
     RDP_TRY(rdp_device_choose(&session->launch, gpus, &config.index));

@@ -1,6 +1,6 @@
 /*
  * The devices agree: the CUDA device in f32, tf32 and bf16 against the CPU device in f32, by the cases and tolerances of
- * support_agreement.h. Exit 77 without a GPU.
+ * support_agreement.h; and with statistics fused into convolutions against itself without. Exit 77 without a GPU.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -39,13 +39,28 @@ static void test_agreement(void **state)
                   worst.error[RDP_AGREE_SUM], worst.error[RDP_AGREE_F32]);
 }
 
+static void test_fused(void **unused)
+{
+    (void)unused;
+    struct rdp_agreement_worst worst = {{0}};
+    struct rdp_device *fused = rdp_open_cuda_fused();
+    if (fused == NULL)
+        skip();
+    struct rdp_device *separate = rdp_open_cuda(RDP_KERNEL_BF16);
+    rdp_agreement_check(&rdp_fused_cases, separate, fused, &worst);
+    rdp_device_close(separate);
+    rdp_device_close(fused);
+    print_message("worst error: chains %.1e, convolutions %.1e, sums %.1e\n", worst.error[RDP_AGREE_CHAIN],
+                  worst.error[RDP_AGREE_CONVOLUTION], worst.error[RDP_AGREE_SUM]);
+}
+
 int main(void)
 {
     enum { PRECISIONS = 3, OPERATIONS = sizeof all_cases / sizeof *all_cases };
     static const char *const precision_names[PRECISIONS] = {"f32", "tf32", "bf16"};
     static struct agreement agreements[PRECISIONS * OPERATIONS];
     static char names[PRECISIONS * OPERATIONS][64];
-    struct CMUnitTest tests[PRECISIONS * OPERATIONS] = {{0}};
+    struct CMUnitTest tests[PRECISIONS * OPERATIONS + 1] = {{0}};
     char why[256];
     if (rdp_cuda_device_count(why, sizeof why) == 0) {
         print_message("skipped: %s\n", why);
@@ -57,5 +72,6 @@ int main(void)
                  precision_names[i / OPERATIONS]);
         tests[i] = (struct CMUnitTest){.name = names[i], .test_func = test_agreement, .initial_state = &agreements[i]};
     }
+    tests[PRECISIONS * OPERATIONS] = (struct CMUnitTest){.name = "fused, bf16", .test_func = test_fused};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

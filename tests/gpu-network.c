@@ -46,12 +46,13 @@ static const double tolerances[3][RDP_FOLLOWED_KINDS] = {
      [RDP_FOLLOWED_LOGITS] = 1.5},
 };
 
-static void follow(enum rdp_kernel_precision precision)
+/* The first `count` of the references; closes the device. */
+static void follow(struct rdp_device *device, int count)
 {
-    struct rdp_device *device = rdp_open_cuda(precision);
     if (device == NULL) /* there is a GPU, but without this precision */
         skip();
-    for (int i = 0; i < 2; i++) {
+    const enum rdp_kernel_precision precision = device->config.precision;
+    for (int i = 0; i < count; i++) {
         struct rdp_reference reference;
         struct rdp_outcome outcome = {.run = ""};
         rdp_training_reference(files[i], &reference);
@@ -66,19 +67,27 @@ static void follow(enum rdp_kernel_precision precision)
 static void test_f32(void **unused)
 {
     (void)unused;
-    follow(RDP_KERNEL_F32);
+    follow(rdp_open_cuda(RDP_KERNEL_F32), 2);
 }
 
 static void test_tf32(void **unused)
 {
     (void)unused;
-    follow(RDP_KERNEL_TF32);
+    follow(rdp_open_cuda(RDP_KERNEL_TF32), 2);
 }
 
 static void test_bf16(void **unused)
 {
     (void)unused;
-    follow(RDP_KERNEL_BF16);
+    follow(rdp_open_cuda(RDP_KERNEL_BF16), 2);
+}
+
+/* Batch-norm statistics from the convolutions: bf16's tolerances, and no other rounding. The widths of `bottleneck` are no
+ * multiples of 8. */
+static void test_fused(void **unused)
+{
+    (void)unused;
+    follow(rdp_open_cuda_fused(), 1);
 }
 
 /* All that a step changes, on the host: parameters, momentum, running statistics. */
@@ -188,13 +197,32 @@ static void test_recorded_step(void **unused)
     }
 }
 
+/* With every convolution's statistics fused: the network says so, and evaluation does without. */
+static void test_recorded_fused_step(void **unused)
+{
+    static const int blocks[] = {1, 1, 0}, widths[] = {8, 24};
+    struct rdp_test_setup setup = rdp_test_setup(RDP_BLOCK_BASIC, blocks, 16, widths);
+    struct rdp_device *device = rdp_open_cuda_fused();
+    struct rdp_training training;
+    char text[1024];
+    (void)unused;
+    if (device == NULL)
+        skip();
+    setup.options.lr = 0.05;
+    rdp_training_open(&training, device, &setup.options, BATCH);
+    rdp_network_algorithms(training.network, text, sizeof text);
+    if (strstr(text, "; 7 of 7 with batch-norm statistics") == NULL)
+        fail_msg("not all convolutions are fused: %s", text);
+    rdp_training_close(&training);
+    compare_recording(device, &setup.options);
+    rdp_device_close(device);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_f32),
-        cmocka_unit_test(test_tf32),
-        cmocka_unit_test(test_bf16),
-        cmocka_unit_test(test_recorded_step),
+        cmocka_unit_test(test_f32),   cmocka_unit_test(test_tf32),          cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_fused), cmocka_unit_test(test_recorded_step), cmocka_unit_test(test_recorded_fused_step),
     };
     char why[256];
     if (rdp_cuda_device_count(why, sizeof why) == 0) {

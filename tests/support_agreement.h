@@ -46,6 +46,7 @@ struct rdp_case {
     int count;
 };
 extern const struct rdp_case rdp_convolution_cases, rdp_batch_norm_cases; /* support_agreement_layers.c */
+extern const struct rdp_case rdp_fused_cases;                             /* support_agreement_fused.c */
 extern const struct rdp_case rdp_augment_cases, rdp_pad_cases, rdp_pool_cases, rdp_fc_cases, rdp_loss_cases,
     rdp_flat_cases; /* support_agreement_rest.c */
 

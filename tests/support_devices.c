@@ -44,9 +44,10 @@ struct rdp_device *rdp_open_cpu(enum rdp_kernel_precision precision, enum rdp_ke
     return device;
 }
 
-struct rdp_device *rdp_open_cuda(enum rdp_kernel_precision precision)
+static struct rdp_device *open_cuda(enum rdp_kernel_precision precision, enum rdp_kernel_fuse fuse)
 {
-    const struct rdp_device_config config = {.precision = precision, .threads = 1, .plan_cache = ""};
+    const struct rdp_device_config config = {
+        .precision = precision, .threads = 1, .plan_cache = "", .fuse_statistics = fuse};
     struct rdp_device *device = NULL;
     struct rdp_cuda_identity identity;
     char why[256];
@@ -56,10 +57,21 @@ struct rdp_device *rdp_open_cuda(enum rdp_kernel_precision precision)
     }
     RDP_MUST(rdp_cuda_device_identify(0, &identity));
     const int status = rdp_cuda_device_open(&device, &config);
-    if (precision != RDP_KERNEL_F32 && identity.major < 8 && status == RDP_EUSAGE)
+    /* Too old a GPU, or for fused statistics too old a cuDNN. */
+    if (status == RDP_EUSAGE && (fuse != RDP_FUSE_NEVER || (precision != RDP_KERNEL_F32 && identity.major < 8)))
         return not_here();
     rdp_test_must(status, "opening the CUDA device", __FILE__, __LINE__);
     return device;
+}
+
+struct rdp_device *rdp_open_cuda(enum rdp_kernel_precision precision)
+{
+    return open_cuda(precision, RDP_FUSE_NEVER);
+}
+
+struct rdp_device *rdp_open_cuda_fused(void)
+{
+    return open_cuda(RDP_KERNEL_BF16, RDP_FUSE_ALWAYS);
 }
 
 struct rdp_guarded rdp_guarded_make(struct rdp_device *device, size_t bytes)

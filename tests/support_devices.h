@@ -18,6 +18,8 @@
  * not got the precision; anything else that fails ends the test. */
 struct rdp_device *rdp_open_cpu(enum rdp_kernel_precision precision, enum rdp_kernel_algorithm algorithm);
 struct rdp_device *rdp_open_cuda(enum rdp_kernel_precision precision);
+/* The same in bf16, with batch-norm statistics fused into convolutions wherever that can be done. */
+struct rdp_device *rdp_open_cuda_fused(void);
 
 /* Device memory of a test: `data` is what operations get. Filled with bytes 0x7f, which is no value that an operation
  * may leave. */

@@ -31,7 +31,8 @@ static struct {
     int allocations; /* cudaMalloc less cudaFree */
     size_t memory;
     bool flushed;
-    void *data[CONV_TENSORS]; /* of the last pack that was made: X, W, Y */
+    int tensors;              /* of the last pack that was made */
+    void *data[CONV_TENSORS]; /* X, W, Y and, with sums, mean, sum, squares */
 } device;
 
 cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t plan, cudnnBackendDescriptor_t pack)
@@ -59,8 +60,9 @@ cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t descriptor, cudn
         *(void **)&real = dlsym(RTLD_NEXT, "cudnnBackendSetAttribute");
     assert_non_null(real);
     if (attribute == CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS) {
-        assert_int_equal(count, CONV_TENSORS);
-        memcpy(device.data, values, sizeof device.data);
+        assert_in_range(count, CONV_Y, CONV_TENSORS);
+        device.tensors = (int)count;
+        memcpy(device.data, values, (size_t)count * sizeof *device.data);
     }
     return real(descriptor, attribute, type, count, values);
 }
@@ -263,7 +265,7 @@ static void tune(const struct plan_choice *expected)
 {
     struct conv_run run;
     device.executed = 0;
-    must(conv_tune(&library, NULL, &problem, &run));
+    must(conv_tune(&library, NULL, &problem, NULL, &run));
     assert_non_null(run.plan);
     assert_true(plan_choice_equal(&run.plan->choice, expected));
     assert_int_equal(run.pack_count, 0);
@@ -371,7 +373,7 @@ static void test_no_memory(void **state)
     (void)state;
     struct conv_run run;
     device.memory = 1000;
-    assert_int_equal(conv_tune(&library, NULL, &problem, &run), RDP_ENOMEM);
+    assert_int_equal(conv_tune(&library, NULL, &problem, NULL, &run), RDP_ENOMEM);
     assert_non_null(strstr(rdp_fail_message(), "use a smaller batch"));
     rdp_fail_clear();
     assert_null(run.plan);
@@ -384,7 +386,7 @@ static void test_packs(void **state)
     (void)state;
     struct conv_run run;
     _Alignas(256) static char memory[4][256];
-    struct conv_pointers pointers = {memory[0], memory[1], memory[2], NULL};
+    struct conv_pointers pointers = {.x = memory[0], .w = memory[1], .y = memory[2]};
     must(conv_run_open(&run, &library.target, &problem, &candidates[0]));
     for (int i = 0; i < 4; i++)
         must(conv_run_start(&run, NULL, NULL, &pointers));
@@ -393,7 +395,7 @@ static void test_packs(void **state)
     must(conv_run_start(&run, NULL, NULL, &pointers));
     pointers.y = memory[3];
     must(conv_run_start(&run, NULL, NULL, &pointers));
-    pointers = (struct conv_pointers){memory[0], memory[1], memory[2], NULL};
+    pointers = (struct conv_pointers){.x = memory[0], .w = memory[1], .y = memory[2]};
     must(conv_run_start(&run, NULL, NULL, &pointers));
     assert_int_equal(run.pack_count, 3);
     conv_run_forget(&run);
@@ -447,6 +449,119 @@ static void test_ranges(void **state)
     free(w);
 }
 
+/* ---- with the statistics behind it ---- */
+
+/* What the statistics of a trial saw; a candidate in place `wrong` has wrong sums. */
+struct trial {
+    int started, checked, wrong;
+};
+
+static int count_start(void *context, const struct conv_run *run, const struct conv_pointers *pointers)
+{
+    struct trial *trial = context;
+    assert_non_null(run->plan);
+    assert_non_null(pointers->y);
+    trial->started++;
+    return RDP_OK;
+}
+
+static int judge(void *context, const struct conv_run *run, const struct conv_pointers *pointers, bool *right)
+{
+    struct trial *trial = context;
+    assert_non_null(run->plan);
+    assert_non_null(pointers->y);
+    assert_int_equal(device.executed % RUNS, 0); /* after all runs of it */
+    trial->checked++;
+    *right = trial->wrong != device.executed / RUNS - 1;
+    return RDP_OK;
+}
+
+static struct conv_problem with_statistics(enum conv_kind kind)
+{
+    struct conv_problem fused = problem;
+    fused.kind = kind;
+    fused.precision = RDP_KERNEL_BF16;
+    return fused;
+}
+
+/* A candidate whose sums are wrong is out, however fast; the statistics run, and are timed, behind every run. Its warning is
+ * expected. */
+static void test_either(void **state)
+{
+    (void)state;
+    const struct conv_problem either = with_statistics(CONV_EITHER);
+    struct trial trial = {.wrong = 7};
+    const struct conv_sequel sequel = {.start = count_start, .check = judge, .context = &trial};
+    struct conv_run run;
+    struct conv_graph graph;
+    struct conv_census census = {0};
+    struct plan_entry entry;
+    must(conv_graph_open(&graph, &library.target, &either, PLAN_PLAIN));
+    assert_true(conv_candidates(&graph, candidates, &census) > 7);
+    conv_graph_close(&graph);
+    device.fastest = 7;
+    must(conv_tune(&library, NULL, &either, &sequel, &run));
+    assert_non_null(run.plan);
+    assert_true(plan_choice_equal(&run.plan->choice, &candidates[0]));
+    assert_int_equal(trial.started, device.executed - 1); /* but for the last run, which only warms up */
+    assert_true(trial.checked >= 2);
+    conv_run_close(&run);
+    conv_problem_key(&either, &library.target, entry.key);
+    const struct plan_entry *found = plan_cache_find(library.cache, entry.key);
+    assert_non_null(found);
+    assert_true(plan_choice_equal(&found->choice, &candidates[0]));
+    conv_problem_key(&problem, &library.target, entry.key);
+    assert_null(plan_cache_find(library.cache, entry.key));
+    assert_int_equal(device.allocations, 0);
+}
+
+/* Where no engine sums, or none sums right, there is no plan, and that is no error. */
+static void test_fused_not_to_be_had(void **state)
+{
+    (void)state;
+    const struct conv_problem fused = with_statistics(CONV_FUSED);
+    struct conv_problem f32 = fused;
+    struct trial trial = {.wrong = 0};
+    const struct conv_sequel sequel = {.start = count_start, .check = judge, .context = &trial};
+    struct conv_run run;
+    f32.precision = RDP_KERNEL_F32;
+    device.memory = (size_t)64 * MIB;
+    for (int i = 0; i < 2; i++) {
+        must(conv_tune(&library, NULL, i == 0 ? &fused : &f32, &sequel, &run));
+        assert_true(run.plan == NULL ||
+                    device.executed > RUNS); /* a driver is here, and its second candidate is right */
+        conv_run_close(&run);
+        assert_string_equal(rdp_fail_message(), "");
+        assert_int_equal(device.allocations, 0);
+    }
+}
+
+/* The pack of a convolution that sums; its plan, which only a driver could finish, is never looked into here. */
+static void test_pack_with_sums(void **state)
+{
+    (void)state;
+    const struct conv_problem fused = with_statistics(CONV_FUSED);
+    _Alignas(256) static char memory[3][256];
+    _Alignas(256) static float mean[64], sums[2][64];
+    const struct conv_pointers pointers = {
+        .x = memory[0], .w = memory[1], .y = memory[2], .mean = mean, .sums = sums[0]};
+    struct conv_pointers others = pointers;
+    struct conv_plan plan = {.workspace = 0, .plan = (cudnnBackendDescriptor_t)(void *)&device};
+    struct conv_run run = {.plan = &plan};
+    must(conv_graph_open(&run.graph, &library.target, &fused, PLAN_SUMS));
+    must(conv_run_start(&run, NULL, NULL, &pointers));
+    assert_int_equal(device.tensors, 6);
+    assert_ptr_equal(device.data[CONV_MEAN - 1], mean);
+    assert_ptr_equal(device.data[CONV_SUM - 1], sums[0]);
+    assert_ptr_equal(device.data[CONV_SQUARES - 1], sums[1]);
+    others.mean = &mean[4];
+    must(conv_run_start(&run, NULL, NULL, &others));
+    must(conv_run_start(&run, NULL, NULL, &pointers));
+    assert_int_equal(run.pack_count, 2);
+    run.plan = NULL; /* not the heap's */
+    conv_run_close(&run);
+}
+
 int main(void)
 {
 #define TUNE_TEST(name) cmocka_unit_test_setup_teardown(name, open_library, close_library)
@@ -461,6 +576,9 @@ int main(void)
         TUNE_TEST(test_no_memory),
         TUNE_TEST(test_packs),
         TUNE_TEST(test_ranges),
+        TUNE_TEST(test_either),
+        TUNE_TEST(test_fused_not_to_be_had),
+        TUNE_TEST(test_pack_with_sums),
     };
     if (CUDNN_VERSION < 91100 || cudnnGetVersion() < 91100) {
         printf("skipped: planning for a GPU that is not there needs cuDNN 9.11 or newer\n");

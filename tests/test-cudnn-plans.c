@@ -6,10 +6,15 @@
  * Of all combinations (shape, direction, precision, GPU, batch) every 23rd is tried: some six per shape, and, as 23 has no
  * factor in common with the lengths of the other lists, these meet each other in all combinations. RDP_TEST_EVERY=1
  * tries everything (minutes).
- * Engines that compile at run time need a driver and count as refused here.
+ * Engines that compile at run time need a driver and count as refused there. Those that sum batch-norm's statistics all
+ * do. For them the program starts itself once more and loads the toolkit's stub of the driver, with which cuDNN names
+ * engines and compiles, and fails only when it loads what it compiled: such convolutions have engines, and of some the
+ * kernel is compiled. That takes seconds, so that every 5th shape is tried, or with RDP_TEST_EVERY=1 every one.
  */
+#include <dlfcn.h>
 #include <glob.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h> /* expects setjmp.h and the others before it */
@@ -44,7 +50,7 @@ static const struct gpu {
     {"NVIDIA H200", 900, 132, 232448, 150000000000, 52428800, 1980000, 3201000},
     {"NVIDIA B200", 1000, 148, 232448, 192000000000, 132644864, 1965000, 3996000},
 };
-enum { GPUS = sizeof gpus / sizeof *gpus, H200 = 1 };
+enum { GPUS = sizeof gpus / sizeof *gpus, H200 = 1, DIRECTIONS = CONV_FUSED };
 
 static struct conv_target targets[GPUS];
 static struct conv_problem shapes[SHAPES_MAX]; /* of the recipes; kind, precision and batch open */
@@ -181,16 +187,16 @@ static void print_tally(const struct tally *tally, int gpu, int precision, int k
 static void test_every_convolution(void **state)
 {
     (void)state;
-    static struct tally tallies[GPUS][PRECISIONS][CONV_KINDS];
+    static struct tally tallies[GPUS][PRECISIONS][DIRECTIONS];
     const char *text = getenv("RDP_TEST_EVERY");
     int every = text != NULL ? atoi(text) : 23, failures = 0;
     assert_true(every > 0);
-    int all = shape_count * CONV_KINDS * PRECISIONS * GPUS * BATCHES;
+    int all = shape_count * DIRECTIONS * PRECISIONS * GPUS * BATCHES;
     for (int i = 0; i < all; i += every) {
         int rest = i;
         int gpu = rest % GPUS, batch = batches[(rest /= GPUS) % BATCHES];
-        int precision = (rest /= BATCHES) % PRECISIONS, kind = (rest /= PRECISIONS) % CONV_KINDS;
-        struct conv_problem problem = shapes[rest / CONV_KINDS];
+        int precision = (rest /= BATCHES) % PRECISIONS, kind = (rest /= PRECISIONS) % DIRECTIONS;
+        struct conv_problem problem = shapes[rest / DIRECTIONS];
         problem.kind = kind;
         problem.precision = precision;
         problem.batch = batch;
@@ -204,7 +210,7 @@ static void test_every_convolution(void **state)
     printf("%d shapes\n", shape_count);
     for (int gpu = 0; gpu < GPUS; gpu++)
         for (int precision = 0; precision < PRECISIONS; precision++)
-            for (int kind = 0; kind < CONV_KINDS; kind++)
+            for (int kind = 0; kind < DIRECTIONS; kind++)
                 print_tally(&tallies[gpu][precision][kind], gpu, precision, kind);
     assert_int_equal(failures, 0);
     assert_true(shape_count >= 20);
@@ -242,7 +248,7 @@ static void test_true_f32(void **state)
 {
     (void)state;
     static struct plan_choice exact[CONV_CANDIDATES], fast[CONV_CANDIDATES];
-    for (int kind = 0; kind < CONV_KINDS; kind++) {
+    for (int kind = 0; kind < DIRECTIONS; kind++) {
         struct conv_census f32, tf32;
         struct conv_problem problem = stage_one(kind, RDP_KERNEL_F32);
         int exact_count = count_candidates(&problem, PLAN_PLAIN, exact, &f32);
@@ -291,6 +297,17 @@ static void test_families(void **state)
     assert_false(conv_family_applies(&problem, PLAN_CAST));
     problem = stage_one(CONV_FORWARD, RDP_KERNEL_BF16);
     assert_false(conv_family_applies(&problem, PLAN_CAST));
+    assert_false(conv_family_applies(&problem, PLAN_SUMS));
+    problem.kind = CONV_EITHER;
+    assert_true(conv_family_applies(&problem, PLAN_PLAIN));
+    assert_true(conv_family_applies(&problem, PLAN_SUMS));
+    problem.kind = CONV_FUSED;
+    assert_false(conv_family_applies(&problem, PLAN_PLAIN));
+    assert_true(conv_family_applies(&problem, PLAN_SUMS));
+    assert_int_equal(conv_tensor_bytes(&problem, PLAN_SUMS, CONV_Y), (size_t)128 * 32 * 32 * 64 * 2);
+    assert_int_equal(conv_tensor_bytes(&problem, PLAN_SUMS, CONV_SQUARES), 64 * 4);
+    problem.precision = RDP_KERNEL_TF32;
+    assert_false(conv_family_applies(&problem, PLAN_SUMS));
 }
 
 /* From a candidate to the file, back, and to the same plan. */
@@ -337,8 +354,8 @@ static void test_keys(void **state)
 {
     (void)state;
     const struct conv_problem problem = stage_one(CONV_FORWARD, RDP_KERNEL_BF16);
-    struct conv_problem others[9];
-    for (int i = 0; i < 9; i++)
+    struct conv_problem others[11];
+    for (int i = 0; i < 11; i++)
         others[i] = problem;
     others[0].kind = CONV_DATA;
     others[1].precision = RDP_KERNEL_TF32;
@@ -349,11 +366,13 @@ static void test_keys(void **state)
     others[6].filters = 128;
     others[7].kernel = 1;
     others[8].stride = 2;
+    others[9].kind = CONV_FUSED;
+    others[10].kind = CONV_EITHER;
     char key[PLAN_KEY], other[PLAN_KEY];
     conv_problem_key(&problem, &targets[H200], key);
     assert_null(strchr(key, '\t'));
     assert_true(strlen(key) + 40 < PLAN_KEY); /* names of GPUs may be longer */
-    for (int i = 0; i < 9; i++) {
+    for (int i = 0; i < 11; i++) {
         conv_problem_key(&others[i], &targets[H200], other);
         assert_string_not_equal(key, other);
     }
@@ -398,7 +417,96 @@ static void test_impossible_graph(void **state)
     conv_graph_close(&graph);
 }
 
-int main(void)
+/* ---- with sums --------------------------------------------------------------------------------------------------- */
+
+static const char sums_argument[] = "with-sums";
+
+static void test_sums_in_a_process_of_their_own(void **state)
+{
+    (void)state;
+    int status;
+    fflush(stdout);
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        execl("/proc/self/exe", "test-cudnn-plans", sums_argument, (char *)NULL);
+        _exit(127);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    if (WEXITSTATUS(status) == SKIP)
+        skip();
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+/* The driver, or the toolkit's stub of it, which lies below the runtime or where NVIDIA puts it; cuDNN finds it loaded. */
+static bool load_driver(void)
+{
+    Dl_info runtime;
+    char below[PATH_MAX + 32] = "", file[PATH_MAX];
+    if (dladdr((void *)cudaGetLastError, &runtime) != 0 && realpath(runtime.dli_fname, file) != NULL)
+        snprintf(below, sizeof below, "%.*s/stubs/libcuda.so", (int)(strrchr(file, '/') - file), file);
+    const char *const paths[] = {"libcuda.so.1", below, "/usr/local/cuda/lib64/stubs/libcuda.so"};
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
+        if (paths[i][0] != '\0' && dlopen(paths[i], RTLD_NOW | RTLD_GLOBAL) != NULL)
+            return true;
+    return false;
+}
+
+/* Whether a candidate compiles; the stub cannot load what came out. */
+static bool compiles(const struct conv_graph *graph, const struct plan_choice *choice)
+{
+    struct conv_plan *plan;
+    cudnnStatus_t refusal;
+    must(conv_plan_create(&plan, graph, choice, &refusal));
+    const bool compiled = plan != NULL || refusal == CUDNN_STATUS_EXECUTION_FAILED_CUDA_DRIVER;
+    conv_plan_destroy(plan);
+    return compiled;
+}
+
+/* GPUs and batches take turns. */
+static void test_sums(void **state)
+{
+    (void)state;
+    enum { COMPILED = 4 };
+    const char *text = getenv("RDP_TEST_EVERY");
+    const int every = text != NULL && strcmp(text, "1") == 0 ? 1 : 5;
+    static struct plan_choice choices[CONV_CANDIDATES];
+    int fewest = CONV_CANDIDATES, failures = 0;
+    for (int i = 0; i * every < shape_count; i++) {
+        const struct conv_target *target = &targets[i % GPUS];
+        struct conv_problem problem = shapes[i * every];
+        struct conv_census census = {0};
+        struct conv_graph graph;
+        char key[PLAN_KEY];
+        problem.kind = CONV_FUSED;
+        problem.precision = RDP_KERNEL_BF16;
+        problem.batch = batches[i % BATCHES];
+        must(conv_graph_open(&graph, target, &problem, PLAN_SUMS));
+        const int count = conv_candidates(&graph, choices, &census);
+        fewest = count < fewest ? count : fewest;
+        if (count <= 0 || (i % COMPILED == 0 && !compiles(&graph, &choices[0]))) {
+            conv_problem_key(&problem, target, key);
+            print_error("%s: %s\n", count <= 0 ? "no engine sums" : "does not compile", key);
+            failures++;
+        }
+        conv_graph_close(&graph);
+    }
+    printf("with sums: every %d of %d shapes, at least %d candidates each\n", every, shape_count, fewest);
+    assert_int_equal(failures, 0);
+}
+
+static int run_sums(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_sums)};
+    if (!load_driver()) {
+        printf("skipped: neither a driver nor the toolkit's stub of it (stubs/libcuda.so) was found\n");
+        return SKIP;
+    }
+    return cmocka_run_group_tests(tests, prepare, clean_up);
+}
+
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_true_f32),
@@ -409,10 +517,13 @@ int main(void)
         cmocka_unit_test(test_refused_choices),
         cmocka_unit_test(test_impossible_graph),
         cmocka_unit_test(test_every_convolution),
+        cmocka_unit_test(test_sums_in_a_process_of_their_own),
     };
     if (CUDNN_VERSION < 91100 || cudnnGetVersion() < 91100) {
         printf("skipped: planning for a GPU that is not there needs cuDNN 9.11 or newer\n");
         return SKIP;
     }
+    if (argc > 1 && strcmp(argv[1], sums_argument) == 0)
+        return run_sums();
     return cmocka_run_group_tests(tests, prepare, clean_up);
 }

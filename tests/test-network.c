@@ -399,6 +399,7 @@ static int written(const struct rdp_operation *op)
     case RDP_OP_POOL_BACKWARD:
         return 0;
     case RDP_OP_CONV_FORWARD:
+    case RDP_OP_CONV_STATISTICS:
     case RDP_OP_PAD_FORWARD:
     case RDP_OP_PAD_BACKWARD:
     case RDP_OP_CONV_DATA:

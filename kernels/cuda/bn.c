@@ -132,6 +132,18 @@ int cuda_bn_statistics(struct rdp_device *device, struct rdp_bn *bn, const void 
     return RDP_OK;
 }
 
+/* The partial sums' place: the statistics that write there are not started. */
+float *cuda_bn_own_sums(struct rdp_bn *bn)
+{
+    return ((struct bn_state *)bn->state)->view.partial;
+}
+
+int cuda_bn_take_sums(struct rdp_device *device, struct rdp_bn *bn)
+{
+    RDP_CUDA(cuda_launch_bn_take_sums(cuda_state(device)->stream, view_of(bn)));
+    return RDP_OK;
+}
+
 int cuda_bn_statistics_sum(struct rdp_device *device, struct rdp_bn *bn)
 {
     (void)device;

@@ -269,6 +269,13 @@ __global__ __launch_bounds__(REDUCE_THREADS) void backward_reduce_kernel(cuda_bn
 
 /* ---- Per channel ---- */
 
+__global__ void take_sums_kernel(cuda_bn bn)
+{
+    const int c = (int)(blockIdx.x * blockDim.x + threadIdx.x);
+    if (c < bn.channels)
+        finish_channel<false>(bn, c, (double)bn.partial[c], (double)bn.partial[bn.padded + c]);
+}
+
 template <bool BACKWARD> __global__ void finalize_kernel(cuda_bn bn, double elements)
 {
     const int c = (int)(blockIdx.x * blockDim.x + threadIdx.x);
@@ -333,6 +340,11 @@ extern "C" cudaError_t cuda_launch_bn_statistics(cudaStream_t stream, const cuda
                                                  cuda_range range)
 {
     return bn->bf16 ? statistics<bf16>(stream, bn, y, range) : statistics<float>(stream, bn, y, range);
+}
+
+extern "C" cudaError_t cuda_launch_bn_take_sums(cudaStream_t stream, const cuda_bn *bn)
+{
+    return launch(stream, dim3((unsigned int)divide_up(bn->channels, 128)), 128, take_sums_kernel, *bn);
 }
 
 extern "C" cudaError_t cuda_launch_bn_finalize(cudaStream_t stream, const cuda_bn *bn, double elements)

@@ -1,7 +1,7 @@
 /*
  * The convolutions of the CUDA device (kernels.h, cuda.h) and what they share, the library: cuDNN's handle, the device's
  * properties, the plan cache. A convolution is up to three runs (conv_run.h), one per direction, chosen when it is made
- * (conv_tune.h). Weights are stored as (K,R,S,C) with K and C padded to CUDA_LANES; a bf16 device computes with a bf16
+ * (conv_tune.h), and perhaps a fourth, forward together with batch-norm statistics (conv_statistics.h). Weights are stored as (K,R,S,C) with K and C padded to CUDA_LANES; a bf16 device computes with a bf16
  * copy of the same shape.
  */
 #include <stdio.h>
@@ -9,12 +9,15 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "kernels/cuda/conv_statistics.h"
 #include "kernels/cuda/conv_tune.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/launchers.h"
 
+_Static_assert((int)CONV_FUSED == (int)RDP_CONV_STATISTICS, "rdp_conv.algorithms goes by enum conv_kind");
+
 struct conv_state {
-    struct conv_run runs[CONV_KINDS];
+    struct conv_run runs[RDP_CONV_ALGORITHMS]; /* as rdp_conv.algorithms */
     const void *weights; /* device: what forward and backward data read; NULL until conv_weights */
 };
 
@@ -28,10 +31,21 @@ const char *cuda_library_version(void)
     return text;
 }
 
+static int check_fuse(const struct rdp_device *device)
+{
+    if (device->config.fuse_statistics != RDP_FUSE_ALWAYS || conv_can_sum())
+        return RDP_OK;
+    return rdp_fail(RDP_EUSAGE,
+                    "--fuse-statistics yes: cuDNN 9.11 or newer sums in an order that does not change from run to run, "
+                    "this is %s, built against %d.%d; take --fuse-statistics no",
+                    cuda_library_version(), CUDNN_MAJOR, CUDNN_MINOR);
+}
+
 int cuda_library_open(struct rdp_device *device)
 {
     struct cuda_state *state = cuda_state(device);
     void *memory;
+    RDP_TRY(check_fuse(device));
     RDP_TRY(rdp_calloc(&memory, 1, sizeof(struct cuda_library), "the cuDNN library's state"));
     struct cuda_library *library = state->library = memory;
     RDP_CUDNN(cudnnCreate(&library->handle));
@@ -64,28 +78,50 @@ int cuda_chunk(struct rdp_device *device, const struct rdp_conv_desc *desc)
 
 /* ---- making ------------------------------------------------------------------------------------------------------ */
 
+static struct conv_problem problem_of(struct rdp_device *device, const struct rdp_conv_desc *desc, enum conv_kind kind)
+{
+    return (struct conv_problem){.kind = kind,
+                                 .precision = device->config.precision,
+                                 .batch = kind == CONV_WEIGHTS ? desc->batch : desc->chunk,
+                                 .channels = cuda_padded(desc->input.channels),
+                                 .height = desc->input.height,
+                                 .width = desc->input.width,
+                                 .filters = cuda_padded(desc->output.channels),
+                                 .kernel = desc->kernel,
+                                 .stride = desc->stride};
+}
+
 static int plan_direction(struct rdp_device *device, struct rdp_conv *conv, enum conv_kind kind)
 {
     struct cuda_state *state = cuda_state(device);
     struct conv_state *own = conv->state;
     const struct rdp_conv_desc *desc = &conv->desc;
-    const struct conv_problem problem = {.kind = kind,
-                                         .precision = device->config.precision,
-                                         .batch = kind == CONV_WEIGHTS ? desc->batch : desc->chunk,
-                                         .channels = cuda_padded(desc->input.channels),
-                                         .height = desc->input.height,
-                                         .width = desc->input.width,
-                                         .filters = cuda_padded(desc->output.channels),
-                                         .kernel = desc->kernel,
-                                         .stride = desc->stride};
+    const struct conv_problem problem = problem_of(device, desc, kind);
     if (conv_output_extent(&problem, desc->input.height) != desc->output.height ||
         conv_output_extent(&problem, desc->input.width) != desc->output.width)
         return rdp_fail(RDP_EINTERNAL, "a %dx%d convolution of stride %d cannot make %dx%d of %dx%d", desc->kernel,
                         desc->kernel, desc->stride, desc->output.height, desc->output.width, desc->input.height,
                         desc->input.width);
     struct conv_run *run = &own->runs[kind];
-    RDP_TRY(conv_tune(state->library, state->stream, &problem, run));
+    RDP_TRY(conv_tune(state->library, state->stream, &problem, NULL, run));
     conv->algorithms[kind] = run->description;
+    return cuda_workspace_reserve(device, conv_run_workspace(run));
+}
+
+/* Needs the whole batch in one call, and running means without padding behind them. */
+static int plan_statistics(struct rdp_device *device, struct rdp_conv *conv)
+{
+    const enum rdp_kernel_fuse fuse = device->config.fuse_statistics;
+    const struct rdp_conv_desc *desc = &conv->desc;
+    const struct conv_problem problem = problem_of(device, desc, fuse == RDP_FUSE_ALWAYS ? CONV_FUSED : CONV_EITHER);
+    struct conv_run *run = &((struct conv_state *)conv->state)->runs[RDP_CONV_STATISTICS];
+    if (fuse == RDP_FUSE_NEVER || !desc->training || !conv_family_applies(&problem, PLAN_SUMS) ||
+        desc->chunk != desc->batch || desc->output.channels % CUDA_LANES != 0)
+        return RDP_OK;
+    RDP_TRY(conv_statistics_tune(device, &problem, run));
+    if (run->plan == NULL)
+        return RDP_OK;
+    conv->algorithms[RDP_CONV_STATISTICS] = run->description;
     return cuda_workspace_reserve(device, conv_run_workspace(run));
 }
 
@@ -106,6 +142,8 @@ int cuda_conv_create(struct rdp_device *device, struct rdp_conv **conv, const st
         status = plan_direction(device, new, CONV_DATA);
     if (status == RDP_OK && desc->training)
         status = plan_direction(device, new, CONV_WEIGHTS);
+    if (status == RDP_OK)
+        status = plan_statistics(device, new);
     if (status != RDP_OK) {
         cuda_conv_destroy(device, new);
         return status;
@@ -120,8 +158,8 @@ void cuda_conv_destroy(struct rdp_device *device, struct rdp_conv *conv)
     if (conv == NULL)
         return;
     struct conv_state *own = conv->state;
-    for (int kind = 0; own != NULL && kind < CONV_KINDS; kind++)
-        conv_run_close(&own->runs[kind]);
+    for (int i = 0; own != NULL && i < RDP_CONV_ALGORITHMS; i++)
+        conv_run_close(&own->runs[i]);
     free(own);
     free(conv);
 }
@@ -184,17 +222,22 @@ int cuda_conv_weights(struct rdp_device *device, struct rdp_conv *conv, const fl
 
 /* ---- running ----------------------------------------------------------------------------------------------------- */
 
+static int start(struct rdp_device *device, struct rdp_conv *conv, int which, struct conv_pointers pointers)
+{
+    struct cuda_state *state = cuda_state(device);
+    struct conv_run *run = &((struct conv_state *)conv->state)->runs[which];
+    if (run->plan == NULL || pointers.w == NULL)
+        return rdp_fail(RDP_EINTERNAL, "convolution, %s: %s", conv_kind_name((enum conv_kind)which),
+                        run->plan == NULL ? "was not planned" : "has no weights yet");
+    pointers.workspace = state->workspace;
+    return conv_run_start(run, state->library->handle, state->stream, &pointers);
+}
+
 /* The casts drop const: cuDNN takes all pointers alike and writes only to the direction's result. */
 static int run_direction(struct rdp_device *device, struct rdp_conv *conv, enum conv_kind kind, const void *x,
                          const void *w, const void *y)
 {
-    struct cuda_state *state = cuda_state(device);
-    struct conv_run *run = &((struct conv_state *)conv->state)->runs[kind];
-    if (run->plan == NULL || w == NULL)
-        return rdp_fail(RDP_EINTERNAL, "convolution, direction %s: %s", conv_kind_name(kind),
-                        run->plan == NULL ? "was not planned" : "has no weights yet");
-    const struct conv_pointers pointers = {(void *)x, (void *)w, (void *)y, state->workspace};
-    return conv_run_start(run, state->library->handle, state->stream, &pointers);
+    return start(device, conv, kind, (struct conv_pointers){.x = (void *)x, .w = (void *)w, .y = (void *)y});
 }
 
 /* Forward and backward data are planned for ranges of `chunk` images, which the plans need to be whole. */
@@ -218,6 +261,18 @@ int cuda_conv_forward(struct rdp_device *device, struct rdp_conv *conv, const vo
     RDP_TRY(check_range(conv, first, count));
     return run_direction(device, conv, CONV_FORWARD, image(device, conv->desc.input, x, first),
                          ((struct conv_state *)conv->state)->weights, image(device, conv->desc.output, y, first));
+}
+
+int cuda_conv_forward_statistics(struct rdp_device *device, struct rdp_conv *conv, struct rdp_bn *bn, const void *x,
+                                 void *y)
+{
+    const struct conv_pointers pointers = {.x = (void *)x,
+                                           .w = (void *)((struct conv_state *)conv->state)->weights,
+                                           .y = y,
+                                           .mean = bn->running_mean,
+                                           .sums = cuda_bn_own_sums(bn)};
+    RDP_TRY(start(device, conv, RDP_CONV_STATISTICS, pointers));
+    return cuda_bn_take_sums(device, bn);
 }
 
 int cuda_conv_backward_data(struct rdp_device *device, struct rdp_conv *conv, const void *dy, void *dx, int first,

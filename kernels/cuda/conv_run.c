@@ -24,7 +24,9 @@ int conv_run_open(struct conv_run *run, const struct conv_target *target, const 
     *run = (struct conv_run){.plan = NULL};
     RDP_TRY(conv_graph_open(&run->graph, target, problem, choice->family));
     snprintf(run->description, sizeof run->description, "cuDNN engine %" PRId64 "%s", choice->engine,
-             choice->family == PLAN_CAST ? " with cast" : "");
+             choice->family == PLAN_CAST   ? " with cast"
+             : choice->family == PLAN_SUMS ? " with statistics"
+                                           : "");
     return conv_plan_create(&run->plan, &run->graph, choice, NULL);
 }
 
@@ -72,13 +74,19 @@ static int add_pack(struct conv_run *run, const struct conv_pointers *pointers)
     size_t narrow = narrow_gradient(run);
     struct conv_pack *pack = &run->packs[run->pack_count++];
     *pack = (struct conv_pack){.pointers = *pointers};
-    const int64_t ids[CONV_TENSORS] = {CONV_X, CONV_W, CONV_Y};
-    void *const data[CONV_TENSORS] = {pointers->x, narrow > 0 ? pointers->workspace : pointers->w, pointers->y};
+    const int tensors = conv_last_tensor(run->graph.family);
+    const int64_t ids[CONV_TENSORS] = {CONV_X, CONV_W, CONV_Y, CONV_MEAN, CONV_SUM, CONV_SQUARES};
+    void *data[CONV_TENSORS] = {pointers->x, narrow > 0 ? pointers->workspace : pointers->w, pointers->y};
+    if (run->graph.family == PLAN_SUMS) {
+        data[CONV_MEAN - 1] = pointers->mean;
+        data[CONV_SUM - 1] = pointers->sums;
+        data[CONV_SQUARES - 1] = pointers->sums + run->graph.problem.filters;
+    }
     void *workspace = run->plan->workspace > 0 ? (char *)pointers->workspace + narrow : NULL;
     struct cudnn_builder *builder = &pack->builder;
     pack->pack = rdp_cudnn_add(builder, CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
-    rdp_cudnn_set(builder, pack->pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, CONV_TENSORS, ids);
-    rdp_cudnn_set(builder, pack->pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, CONV_TENSORS, data);
+    rdp_cudnn_set(builder, pack->pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, tensors, ids);
+    rdp_cudnn_set(builder, pack->pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, tensors, data);
     rdp_cudnn_set(builder, pack->pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &workspace);
     rdp_cudnn_finalize(builder, pack->pack);
     int status = rdp_cudnn_built(builder, "the pointers of a convolution");
@@ -91,7 +99,8 @@ static int add_pack(struct conv_run *run, const struct conv_pointers *pointers)
 
 static bool same_pointers(const struct conv_pointers *a, const struct conv_pointers *b)
 {
-    return a->x == b->x && a->w == b->w && a->y == b->y && a->workspace == b->workspace;
+    return a->x == b->x && a->w == b->w && a->y == b->y && a->workspace == b->workspace && a->mean == b->mean &&
+           a->sums == b->sums;
 }
 
 static int find_pack(struct conv_run *run, const struct conv_pointers *pointers, const struct conv_pack **pack)

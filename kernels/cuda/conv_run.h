@@ -11,15 +11,17 @@
 #include "kernels/cuda/conv_plan.h"
 
 /* Device memory, 16-byte aligned: X and Y are activations, W the weights as the direction reads them, or their gradient
- * (f32 always). The workspace holds conv_run_workspace() bytes. */
+ * (f32 always). The workspace holds conv_run_workspace() bytes. PLAN_SUMS alone reads mean f32 [filters] and writes sums
+ * f32 [2][filters]: of y - mean, and of its square. */
 struct conv_pointers {
     void *x, *w, *y, *workspace;
+    float *mean, *sums;
 };
 
 struct conv_run {
     struct conv_graph graph;
     struct conv_plan *plan; /* NULL: not planned */
-    char description[64];   /* "cuDNN engine 62" */
+    char description[64];   /* "cuDNN engine 62", "cuDNN engine 1 with statistics" */
     struct conv_pack *packs;
     int pack_count, pack_capacity;
 };

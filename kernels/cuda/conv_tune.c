@@ -29,6 +29,7 @@ struct scratch {
     void *flush;
     size_t flush_size;
     cudaEvent_t start, stop;
+    const struct conv_sequel *sequel; /* NULL: none */
 };
 
 /* ---- scratch memory ---------------------------------------------------------------------------------------------- */
@@ -88,8 +89,8 @@ static int fill_tensors(struct scratch *scratch, const struct conv_problem *prob
     bool bf16 = problem->precision == RDP_KERNEL_BF16;
     const void *source = bf16 ? (const void *)narrow : pattern;
     size_t bytes = PATTERN * (bf16 ? sizeof *narrow : sizeof *pattern);
-    void *const tensors[CONV_TENSORS] = {scratch->pointers.x, scratch->pointers.w, scratch->pointers.y};
-    for (int id = CONV_X; id <= CONV_TENSORS && status == RDP_OK; id++)
+    void *const tensors[] = {scratch->pointers.x, scratch->pointers.w, scratch->pointers.y};
+    for (int id = CONV_X; id <= CONV_Y && status == RDP_OK; id++)
         status = fill(tensors[id - 1], conv_tensor_bytes(problem, PLAN_PLAIN, id), source, bytes);
 out:
     free(narrow);
@@ -97,9 +98,13 @@ out:
     return status;
 }
 
-static int scratch_open(struct scratch *scratch, const struct conv_problem *problem)
+static int scratch_open(struct scratch *scratch, const struct conv_problem *problem, const struct conv_sequel *sequel)
 {
-    *scratch = (struct scratch){.workspace_size = 0};
+    *scratch = (struct scratch){.sequel = sequel};
+    if (sequel != NULL) {
+        scratch->pointers.mean = sequel->mean;
+        scratch->pointers.sums = sequel->sums;
+    }
     RDP_TRY(scratch_alloc(&scratch->pointers.x, conv_tensor_bytes(problem, PLAN_PLAIN, CONV_X)));
     RDP_TRY(scratch_alloc(&scratch->pointers.y, conv_tensor_bytes(problem, PLAN_PLAIN, CONV_Y)));
     /* A gradient is f32 in the end, whatever the family. */
@@ -154,22 +159,43 @@ static int by_size(const void *a, const void *b)
     return (first > second) - (first < second);
 }
 
-static int time_runs(struct cuda_library *library, cudaStream_t stream, struct conv_run *run, struct scratch *scratch,
-                     double *microseconds)
+/* The convolution and what belongs to it. */
+static int start(struct cuda_library *library, cudaStream_t stream, struct conv_run *run, const struct scratch *scratch)
+{
+    const struct conv_sequel *sequel = scratch->sequel;
+    RDP_TRY(conv_run_start(run, library->handle, stream, &scratch->pointers));
+    return sequel == NULL ? RDP_OK : sequel->start(sequel->context, run, &scratch->pointers);
+}
+
+static int time_runs(struct cuda_library *library, cudaStream_t stream, struct conv_run *run,
+                     const struct scratch *scratch, double *microseconds)
 {
     float times[TIMED_RUNS];
     for (int i = 0; i < WARM_RUNS; i++)
-        RDP_TRY(conv_run_start(run, library->handle, stream, &scratch->pointers));
+        RDP_TRY(start(library, stream, run, scratch));
     for (int i = 0; i < TIMED_RUNS; i++) {
         RDP_CUDA(cudaMemsetAsync(scratch->flush, i, scratch->flush_size, stream));
         RDP_CUDA(cudaEventRecord(scratch->start, stream));
-        RDP_TRY(conv_run_start(run, library->handle, stream, &scratch->pointers));
+        RDP_TRY(start(library, stream, run, scratch));
         RDP_CUDA(cudaEventRecord(scratch->stop, stream));
         RDP_CUDA(cudaEventSynchronize(scratch->stop));
         RDP_CUDA(cudaEventElapsedTime(&times[i], scratch->start, scratch->stop));
     }
     qsort(times, TIMED_RUNS, sizeof *times, by_size);
     *microseconds = 1e3 * (times[TIMED_RUNS / 2 - 1] + times[TIMED_RUNS / 2]) / 2;
+    return RDP_OK;
+}
+
+/* After its runs, so that what one of them leaves to the next is seen as well. */
+static int check(const struct conv_run *run, const struct scratch *scratch, bool *right)
+{
+    const struct conv_sequel *sequel = scratch->sequel;
+    char key[PLAN_KEY];
+    RDP_TRY(sequel->check(sequel->context, run, &scratch->pointers, right));
+    if (*right)
+        return RDP_OK;
+    conv_problem_key(&run->graph.problem, run->graph.target, key);
+    rdp_log_warning("%s gives wrong sums and is not used: %s", run->description, key);
     return RDP_OK;
 }
 
@@ -223,8 +249,11 @@ static int try_candidate(struct cuda_library *library, cudaStream_t stream, cons
     double microseconds = 0;
     status = time_runs(library, stream, &run, scratch, &microseconds);
     *timed = status == RDP_OK;
-    if (*timed && (best->microseconds == 0 || microseconds < best->microseconds) &&
-        can_be_recorded(library, stream, &run, scratch)) {
+    bool right = *timed && (best->microseconds == 0 || microseconds < best->microseconds) &&
+                 can_be_recorded(library, stream, &run, scratch);
+    if (right && scratch->sequel != NULL)
+        status = check(&run, scratch, &right);
+    if (right && status == RDP_OK) {
         best->choice = *choice;
         best->microseconds = microseconds;
     }
@@ -248,8 +277,8 @@ static int time_family(struct cuda_library *library, cudaStream_t stream, const 
     int count = 0, status = conv_graph_open(&graph, &library->target, problem, family);
     if (status == RDP_OK)
         count = conv_candidates(&graph, choices, census);
-    else if (status == RDP_EDEVICE && best->microseconds > 0) {
-        rdp_fail_clear(); /* a cuDNN without this form of the convolution: there is a plan already */
+    else if (status == RDP_EDEVICE && (best->microseconds > 0 || family == PLAN_SUMS)) {
+        rdp_fail_clear(); /* a cuDNN without this form of the convolution: there is a plan already, or need not be one */
         status = RDP_OK;
     }
     status = count < 0 ? count : status;
@@ -272,7 +301,7 @@ static int time_all(struct cuda_library *library, cudaStream_t stream, const str
     for (int family = 0; family < PLAN_FAMILIES; family++)
         if (conv_family_applies(problem, family))
             RDP_TRY(time_family(library, stream, problem, family, scratch, best, &census));
-    if (best->microseconds > 0)
+    if (best->microseconds > 0 || problem->kind == CONV_FUSED)
         return RDP_OK;
     return rdp_fail(RDP_EDEVICE,
                     "no plan of cuDNN works for a convolution (%s): it named %d, of which %d give results that differ "
@@ -318,6 +347,8 @@ static int choose(struct cuda_library *library, cudaStream_t stream, const struc
         rdp_log_warning("the plan cache's plan does not work any more and is timed anew: %s", entry.key);
     }
     RDP_TRY(time_all(library, stream, problem, scratch, &entry));
+    if (entry.microseconds == 0)
+        return RDP_OK;
     struct plan_choice own = entry.choice;
     RDP_TRY(plan_cache_store(library->cache, &entry, known != NULL ? &refused : NULL));
     if (conv_family_applies(problem, entry.choice.family))
@@ -332,11 +363,11 @@ static int choose(struct cuda_library *library, cudaStream_t stream, const struc
 }
 
 int conv_tune(struct cuda_library *library, cudaStream_t stream, const struct conv_problem *problem,
-              struct conv_run *run)
+              const struct conv_sequel *sequel, struct conv_run *run)
 {
     struct scratch scratch;
     *run = (struct conv_run){.plan = NULL};
-    int status = scratch_open(&scratch, problem);
+    int status = scratch_open(&scratch, problem, sequel);
     if (status == RDP_OK)
         status = choose(library, stream, problem, &scratch, run);
     /* The packs point to scratch memory that goes now. */

@@ -67,6 +67,8 @@ int cuda_conv_pack(struct rdp_device *device, struct rdp_conv *conv, const float
 int cuda_conv_unpack(struct rdp_device *device, struct rdp_conv *conv, const float *stored, float *host_oihw);
 int cuda_conv_weights(struct rdp_device *device, struct rdp_conv *conv, const float *stored, void *copy, bool backward);
 int cuda_conv_forward(struct rdp_device *device, struct rdp_conv *conv, const void *x, void *y, int first, int count);
+int cuda_conv_forward_statistics(struct rdp_device *device, struct rdp_conv *conv, struct rdp_bn *bn, const void *x,
+                                 void *y);
 int cuda_conv_backward_data(struct rdp_device *device, struct rdp_conv *conv, const void *dy, void *dx, int first,
                             int count);
 int cuda_conv_backward_weights(struct rdp_device *device, struct rdp_conv *conv, const void *x, const void *dy,
@@ -76,6 +78,11 @@ int cuda_conv_backward_weights(struct rdp_device *device, struct rdp_conv *conv,
 int cuda_bn_create(struct rdp_device *device, struct rdp_bn **bn, const struct rdp_bn_desc *desc);
 void cuda_bn_destroy(struct rdp_device *device, struct rdp_bn *bn);
 int cuda_bn_statistics(struct rdp_device *device, struct rdp_bn *bn, const void *y, int first, int count);
+/* In place of bn_statistics, for a convolution that sums what it writes: where it leaves, f32, 16-byte aligned, the sums
+ * over the batch of y - running_mean [padded channels] and of its square [padded channels]; and what makes of them
+ * what bn_statistics leaves. */
+float *cuda_bn_own_sums(struct rdp_bn *bn);
+int cuda_bn_take_sums(struct rdp_device *device, struct rdp_bn *bn);
 int cuda_bn_statistics_sum(struct rdp_device *device, struct rdp_bn *bn);
 int cuda_bn_finalize(struct rdp_device *device, struct rdp_bn *bn, double elements);
 int cuda_bn_use_running(struct rdp_device *device, struct rdp_bn *bn);

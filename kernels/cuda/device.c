@@ -200,6 +200,7 @@ static const struct rdp_device_ops cuda_ops = {
     .copy_size = cuda_copy_size,
     .conv_weights = cuda_conv_weights,
     .conv_forward = cuda_conv_forward,
+    .conv_forward_statistics = cuda_conv_forward_statistics,
     .conv_backward_data = cuda_conv_backward_data,
     .conv_backward_weights = cuda_conv_backward_weights,
     .bn_create = cuda_bn_create,

@@ -59,6 +59,8 @@ struct cuda_range {
  * finalises (mean, invstd, scale, shift, running statistics). y points to the range's first image. */
 cudaError_t cuda_launch_bn_statistics(cudaStream_t stream, const struct cuda_bn *bn, const void *y,
                                       struct cuda_range range);
+/* The same from the batch's sums, which lie as f32 [2][padded] at bn.partial. */
+cudaError_t cuda_launch_bn_take_sums(cudaStream_t stream, const struct cuda_bn *bn);
 /* bn.sums over `elements` values -> mean, invstd, scale, shift, running statistics. */
 cudaError_t cuda_launch_bn_finalize(cudaStream_t stream, const struct cuda_bn *bn, double elements);
 cudaError_t cuda_launch_bn_use_running(cudaStream_t stream, const struct cuda_bn *bn);

@@ -42,7 +42,7 @@ struct lines {
 
 const char *plan_family_name(enum plan_family family)
 {
-    static const char *const names[PLAN_FAMILIES] = {"plain", "cast"};
+    static const char *const names[PLAN_FAMILIES] = {"plain", "cast", "sums"};
     return names[family];
 }
 

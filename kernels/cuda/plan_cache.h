@@ -16,6 +16,7 @@ enum { PLAN_KNOBS = 48 /* knob types that an engine may have: cuDNN 9.19 knows 4
 enum plan_family {
     PLAN_PLAIN, /* the convolution alone; a gradient of weights in bf16 comes out in bf16 and is converted after it */
     PLAN_CAST,  /* gradient of weights in bf16: a cast behind the convolution writes f32 */
+    PLAN_SUMS,  /* forward in bf16, and in the same kernel the sums that batch-norm's statistics are made of */
     PLAN_FAMILIES
 };
 
@@ -38,7 +39,7 @@ struct plan_entry {
 
 struct plan_cache;
 
-const char *plan_family_name(enum plan_family family); /* "plain", "cast" */
+const char *plan_family_name(enum plan_family family); /* "plain", "cast", "sums" */
 bool plan_choice_equal(const struct plan_choice *a, const struct plan_choice *b);
 
 /* Reads `path` ("" for a cache in memory only). A file that is missing is an empty cache; one that cannot be read, has

@@ -28,6 +28,8 @@ struct call {
     int images, in, out, height, width, out_height, out_width, kernel, stride;
     const void *x, *w, *y;
     void *result;
+    const float *mean; /* forward with sums: of y - mean and of its square, as bn.c wants them; NULL: none */
+    float *sums;
     void *workspace;
 };
 
@@ -169,6 +171,22 @@ static void convolve(const struct call *call, float *x, float *w, float *y)
     }
 }
 
+/* Before y is rounded, as cuDNN may. */
+static void sum(const struct call *call, const float *y, size_t count)
+{
+    const size_t channels = (size_t)call->out;
+    for (size_t c = 0; c < channels; c++) {
+        double total = 0, squares = 0;
+        for (size_t i = c; i < count; i += channels) {
+            const double difference = (double)y[i] - (double)call->mean[c];
+            total += difference;
+            squares += difference * difference;
+        }
+        call->sums[c] = (float)total;
+        call->sums[channels + c] = (float)squares;
+    }
+}
+
 static bool run(void *argument, bool first)
 {
     const struct call *call = argument;
@@ -190,6 +208,8 @@ static bool run(void *argument, bool first)
     if (call->direction == FORWARD)
         w = turned(call, w);
     convolve(call, x, w, y);
+    if (call->sums != NULL)
+        sum(call, y, y_count);
     if (call->direction == BACKWARD_WEIGHTS)
         memcpy(call->result, w, w_count * sizeof *w);
     else if (call->direction == FORWARD)
@@ -251,6 +271,9 @@ int cuda_conv_create(struct rdp_device *device, struct rdp_conv **conv, const st
                             (size_t)cuda_padded(desc->input.channels);
     for (int i = 0; i < (desc->training ? 3 : 1); i++)
         (*conv)->algorithms[i] = "emulated";
+    if (device->config.fuse_statistics != RDP_FUSE_NEVER && cuda_state(device)->bf16 && desc->training &&
+        desc->chunk == desc->batch && desc->output.channels % CUDA_LANES == 0)
+        (*conv)->algorithms[RDP_CONV_STATISTICS] = "emulated with statistics";
     int status = rdp_calloc((void **)&state, 1, sizeof *state, "a convolution");
     if (status != RDP_OK) {
         free(*conv);
@@ -342,6 +365,24 @@ int cuda_conv_forward(struct rdp_device *device, struct rdp_conv *conv, const vo
                                  .x = at_image(device, x, conv->desc.input, first),
                                  .w = state->weights,
                                  .result = (void *)at_image(device, y, conv->desc.output, first)});
+}
+
+int cuda_conv_forward_statistics(struct rdp_device *device, struct rdp_conv *conv, struct rdp_bn *bn, const void *x,
+                                 void *y)
+{
+    const struct emulated_conv *state = conv->state;
+    RDP_TRY(check(conv, 0, conv->desc.batch, false));
+    if (conv->algorithms[RDP_CONV_STATISTICS] == NULL || (uintptr_t)bn->running_mean % 16 != 0)
+        return rdp_fail(RDP_EINTERNAL, "a convolution that was not planned with statistics, or whose means lie askew");
+    RDP_TRY(enqueue(device, conv,
+                    (struct call){.direction = FORWARD,
+                                  .images = conv->desc.batch,
+                                  .x = x,
+                                  .w = state->weights,
+                                  .result = y,
+                                  .mean = bn->running_mean,
+                                  .sums = cuda_bn_own_sums(bn)}));
+    return cuda_bn_take_sums(device, bn);
 }
 
 int cuda_conv_backward_data(struct rdp_device *device, struct rdp_conv *conv, const void *dy, void *dx, int first,
