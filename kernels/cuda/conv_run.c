@@ -82,7 +82,9 @@ static int add_pack(struct conv_run *run, const struct conv_pointers *pointers)
         data[CONV_SUM - 1] = pointers->sums;
         data[CONV_SQUARES - 1] = pointers->sums + run->graph.problem.filters;
     }
-    void *workspace = run->plan->workspace > 0 ? (char *)pointers->workspace + narrow : NULL;
+    void *workspace = run->plan->workspace == 0 ? NULL : pointers->workspace;
+    if (workspace != NULL)
+        workspace = (char *)workspace + narrow; /* behind the gradient that is still to be converted */
     struct cudnn_builder *builder = &pack->builder;
     pack->pack = rdp_cudnn_add(builder, CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
     rdp_cudnn_set(builder, pack->pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, tensors, ids);
