@@ -65,6 +65,10 @@ int rdp_trainer_banner(const struct rdp_trainer *trainer)
     rdp_say("Device      %s, %s\n", session->device->description, rdp_precision_text(&trainer->options));
     if (session->device_note[0] != '\0')
         rdp_say("            %s\n", session->device_note);
+    if (!session->device->ops->host_memory)
+        rdp_say("Plans       %s\n", session->plan_cache[0] != '\0'
+                                        ? session->plan_cache
+                                        : "not kept: timed at every start, and a resumed run may round in other ways");
     if (session->note[0] != '\0')
         rdp_say("            %s\n", session->note);
     RDP_TRY(rdp_launch_print(&session->launch, session->threads));

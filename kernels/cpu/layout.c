@@ -35,7 +35,7 @@ static inline void store_element(void *data, size_t i, bool bf16, float value)
         ((float *)data)[i] = value;
 }
 
-/* Pixel value -> normalised activation, 256 entries a channel: exactly (pixel / 255 - mean) / std in f32. */
+/* Pixel value -> normalised activation, 256 entries a channel. */
 struct normalise_table {
     float value[CHANNELS][256];
 };
@@ -44,7 +44,7 @@ static void fill_table(const struct rdp_augment *augment, struct normalise_table
 {
     for (int c = 0; c < CHANNELS; c++)
         for (int v = 0; v < 256; v++)
-            table->value[c][v] = ((float)v / 255.0f - augment->mean[c]) / augment->std[c];
+            table->value[c][v] = rdp_augment_normalise(augment, c, v);
 }
 
 /* One image: from (32,32,3) u8 to three planes; a zero-padded pixel is 0 before normalisation, as torchvision pads
