@@ -23,7 +23,9 @@ struct rdp_device;
 
 enum {
     RDP_STAMPS = 1024,
-    RDP_DECAY_BLOCK = 16 /* f32 elements of the flat arrays, whose rows begin at multiples of it */
+    RDP_DECAY_BLOCK = 16,
+    RDP_ROW_BLOCK = 16, /* f32 elements of the flat arrays, whose rows begin at multiples of it */
+    RDP_OPTIMISER_ARRAYS = 2
 };
 enum rdp_kernel_activation { RDP_ACT_NONE, RDP_ACT_RELU, RDP_ACT_LEAKY_RELU };
 enum rdp_kernel_crop { RDP_PAD_NONE, RDP_PAD_ZERO, RDP_PAD_REFLECT };
@@ -99,14 +101,28 @@ struct rdp_bn {
     void *state;
 };
 
-/* Random crop and flip of sample s in epoch e are a pure function of (seed, e, s): kernels/common/augment.h. */
+enum rdp_kernel_flip { RDP_FLIP_NONE, RDP_FLIP_RANDOM, RDP_FLIP_ALTERNATING };
+enum rdp_kernel_interpolation { RDP_NEAREST, RDP_BILINEAR };
+
+/*
+ * What happens to a sample between the data set's bytes and the network, in this order: crop, flip, rotation, colour
+ * jitter, erasing, cutout, normalisation. What sample s of epoch e gets is a pure function of (seed, e, s):
+ * kernels/common/augment.h, which also names the functions of torchvision that each step follows.
+ */
 struct rdp_augment {
     float mean[3], std[3]; /* of pixel / 255 */
     enum rdp_kernel_crop crop;
     int padding;
-    bool flip;
+    enum rdp_kernel_flip flip;
+    float rotation_min, rotation_max; /* degrees, counter-clockwise; both 0: none */
+    enum rdp_kernel_interpolation interpolation;
+    float brightness, contrast, saturation, hue; /* of the jitter; 0: none */
+    float erase_probability, erase_scale[2], erase_ratio[2];
+    int cutout;      /* side, pixels; 0: none */
+    bool erase_mean; /* what is erased becomes 0 after normalisation, not before */
     uint64_t seed;
     bool enabled; /* false: normalisation alone (evaluation) */
+    bool mirror;  /* with enabled false: mirrored (the other half of --evaluate-flip) */
 };
 
 struct rdp_sgd {
@@ -114,10 +130,70 @@ struct rdp_sgd {
     bool nesterov;
 };
 
-/* What changes from step to step; lies in device memory. */
+enum rdp_optimiser_kind {
+    RDP_SGD,
+    RDP_ADAM,
+    RDP_ADAMW,
+    RDP_ADAMAX,
+    RDP_ADAGRAD,
+    RDP_RMSPROP,
+    RDP_ASGD,
+    RDP_LARS,
+    RDP_LAMB
+};
+
+/* What an update is and does not change from step to step; kernels/common/optimiser.h has the formulas. */
+struct rdp_optimiser {
+    enum rdp_optimiser_kind kind;
+    float momentum, beta1, beta2, epsilon;
+    float alpha;             /* RMSprop: decay of the mean square */
+    float lambda;            /* ASGD */
+    float trust_coefficient; /* LARS */
+    bool nesterov;
+    float clip_value; /* each gradient element to within +-this, first of all; 0: off */
+    float clip_norm;  /* then the whole gradient to at most this length; 0: off */
+};
+
+/* A row of the flat arrays: one parameter of the model, stored_count elements from `offset` on. */
+struct rdp_update_row {
+    uint64_t offset, count;
+    float weight_decay;
+    float lr;        /* times the step's; 0: frozen, the row does not change */
+    uint32_t adapts; /* LARS, LAMB: the row has a trust ratio (weights; 1 for batch-norm and biases) */
+};
+
+/* The flat arrays that an update works on: device f32 [count], but for what is said otherwise. */
+struct rdp_update {
+    size_t count;
+    float *parameters;
+    void *copies;                       /* see conv_weights; NULL where copy_size is 0 */
+    float *gradients;                   /* may be overwritten */
+    float *state[RDP_OPTIMISER_ARRAYS]; /* the optimiser's, zero at first; NULL: it has none */
+    const struct rdp_update_row *rows;  /* device [row_count], ascending, without overlap */
+    const uint16_t *row_of;             /* device u16 [count / RDP_ROW_BLOCK]: the row that a block belongs to */
+    int row_count;
+    double *norms; /* device f64 [2 x row_count + 2]: workspace */
+};
+
+/* What changes from step to step; lies in device memory. `optimiser` holds what kernels/common/optimiser.h says for each
+ * kind (bias corrections, for instance), computed by the host in f64. */
 struct rdp_step_values {
     float lr;
     uint32_t epoch; /* from 0; keys the augmentation */
+    uint32_t step;  /* from 0; keys dropout, together with the sample */
+    float optimiser[3];
+    float average;      /* weight of the new parameters in the average; 1: it becomes a copy */
+    float lookahead;    /* share of the way that the slow weights go; 0: this is no step of synchronisation */
+    float mix;          /* weight of an image's own label; 1: nothing is mixed */
+    float mix_pixels;   /* weight of an image's own pixels outside of the box: mix for mix-up, 1 for CutMix */
+    int32_t mix_box[4]; /* CutMix: y0, x0, y1, x1 of what comes from the partner, y1 and x1 excluded */
+};
+
+struct rdp_dropout {
+    struct rdp_shape shape;
+    float probability;
+    uint64_t seed;
+    uint32_t layer; /* the layer's number, which keeps layers apart */
 };
 
 struct rdp_recording; /* a recorded sequence of calls; the device's, recording_destroy */
@@ -167,10 +243,14 @@ struct rdp_device_ops {
     /* How many images of a convolution's range fit the cache well: a divisor of `batch`. */
     int (*chunk)(struct rdp_device *device, const struct rdp_conv_desc *desc);
 
-    /* range: rows[i] of the shard `images` u8 (.,32,32,3), cropped, flipped, normalised, into image i of `out`;
+    /* range: rows[i] of the shard `images` u8 (.,32,32,3), augmented, into image i of `out`;
      * rows and samples are i64 [batch]; samples[i] is the index in the data set, the key of the randomness. */
     int (*augment)(struct rdp_device *device, const struct rdp_augment *augment, const struct rdp_step_values *values,
                    const uint8_t *images, const int64_t *rows, const int64_t *samples, void *out, int first, int count);
+
+    /* Whole batch, in place, on what augment wrote: image i and its partner batch - 1 - i become mix_pixels x own +
+     * (1 - mix_pixels) x other, and inside of mix_box the other's pixels. Mix-up and CutMix as timm's batch mode. */
+    int (*mix)(struct rdp_device *device, const struct rdp_step_values *values, void *images, int batch);
 
     int (*conv_create)(struct rdp_device *device, struct rdp_conv **conv, const struct rdp_conv_desc *desc);
     void (*conv_destroy)(struct rdp_device *device, struct rdp_conv *conv);
@@ -231,6 +311,16 @@ struct rdp_device_ops {
     int (*pad_backward)(struct rdp_device *device, struct rdp_shape input, struct rdp_shape output, const void *dy,
                         void *dx, int first, int count);
 
+    /* range: dropout: y = x / (1 - probability) or 0, which is a pure function of (seed; values->epoch, step; `layer`,
+     * samples[i], element of the image): so nothing is kept for the way back, where dx = (dy + dy2) likewise (dy2 NULL:
+     * nothing). dx may be dy. */
+    int (*dropout_forward)(struct rdp_device *device, const struct rdp_dropout *dropout,
+                           const struct rdp_step_values *values, const int64_t *samples, const void *x, void *y,
+                           int first, int count);
+    int (*dropout_backward)(struct rdp_device *device, const struct rdp_dropout *dropout,
+                            const struct rdp_step_values *values, const int64_t *samples, const void *dy,
+                            const void *dy2, void *dx, int first, int count);
+
     /* range: global average pool: x -> features f32 (N, C); and back. */
     int (*pool_forward)(struct rdp_device *device, struct rdp_shape shape, const void *x, float *features, int first,
                         int count);
@@ -245,17 +335,28 @@ struct rdp_device_ops {
                        const float *weight, const float *dlogits, float *dweight, float *dbias, float *dfeatures);
     /* Softmax cross-entropy with label smoothing (torch.nn.functional.cross_entropy), of the first `valid` of `batch`
      * rows: adds the sum of losses and the number of correct ones to totals f32 [2]; dlogits = scale * d(sum of
-     * losses)/d(logits) (NULL: none), zero in rows >= valid; labels are u8 [batch]. */
+     * losses)/d(logits) (NULL: none), zero in rows >= valid; labels are u8 [batch]. With `values` (NULL: nothing is
+     * mixed; then valid = batch) row i's loss is mix x that of its own label + (1 - mix) x that of its partner's, batch -
+     * 1 - i. */
     int (*loss)(struct rdp_device *device, int batch, int valid, int classes, const float *logits,
-                const uint8_t *labels, float smoothing, float scale, float *dlogits, float *totals);
+                const uint8_t *labels, const struct rdp_step_values *values, float smoothing, float scale,
+                float *dlogits, float *totals);
 
     /* Flat arrays of `count` f32. */
     int (*add)(struct rdp_device *device, float *to, const float *from, size_t count);
-    /* One pass over the flat arrays: kernels/common/sgd.h. decays u8 [count / RDP_DECAY_BLOCK]: whether weight decay
-     * applies to that block; copies: see conv_weights, NULL where copy_size is 0. */
     int (*sgd)(struct rdp_device *device, const struct rdp_sgd *sgd, const struct rdp_step_values *values,
                const uint8_t *decays, float *parameters, void *copies, const float *gradients, float *momentum,
                size_t count);
+    /* One step of the optimiser: kernels/common/optimiser.h. All ranks' gradients are equal before it, and so the norms
+     * that clipping, LARS and LAMB take are those of the global batch. Sums in a fixed order. */
+    int (*update)(struct rdp_device *device, const struct rdp_optimiser *optimiser,
+                  const struct rdp_step_values *values, const struct rdp_update *update);
+    /* average += weight (array - average), with weight = values->average; 0: nothing happens, 1: a copy. */
+    int (*average)(struct rdp_device *device, const struct rdp_step_values *values, float *average, const float *array,
+                   size_t count);
+    /* Zhang et al. 2019: if values->lookahead > 0: slow += lookahead (parameters - slow), parameters = slow. */
+    int (*lookahead)(struct rdp_device *device, const struct rdp_step_values *values, float *slow, float *parameters,
+                     void *copies, size_t count);
 };
 
 /* Opens the CPU device (kernels/cpu/). RDP_EUSAGE if the CPU or oneDNN cannot do the precision. Owned by the caller. */

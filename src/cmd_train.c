@@ -126,7 +126,8 @@ static int set_up(struct rdp_trainer *trainer)
     RDP_TRY(make_network(trainer));
     RDP_TRY(rdp_run_dir_open(&trainer->options, comm, &trainer->lock));
     trainer->augment = rdp_session_augment(&trainer->options, trainer->data.mean, trainer->data.std);
-    trainer->standing.best = INFINITY;
+    trainer->standing.best = trainer->standing.plateau_best = INFINITY;
+    trainer->standing.plateau_factor = 1;
     RDP_TRY(rdp_trainer_resume(trainer));
     RDP_TRY(rdp_comm_agree(comm, open_report(trainer), "opening the run's files"));
     trainer->steps_per_epoch = rdp_sampler_steps(trainer->sampler);

@@ -275,7 +275,7 @@ static int run_operation(struct rdp_network *network, const struct rdp_operation
                                row_of(network, network->parameters, op->layer, WEIGHT),
                                row_of(network, network->parameters, op->layer, BIAS), plan->logits);
     case RDP_OP_LOSS:
-        return ops->loss(device, size, batch->valid, classes, plan->logits, plan->labels + skip,
+        return ops->loss(device, size, batch->valid, classes, plan->logits, plan->labels + skip, NULL,
                          training ? (float)network->config.label_smoothing : 0, plan->loss_scale,
                          training ? plan->dlogits : NULL, network->totals);
     case RDP_OP_FC_BACKWARD:

@@ -17,13 +17,15 @@
 
 _Static_assert(sizeof(enum rdp_block) == sizeof(int), "choices are stored as int");
 
-#define TRAIN    RDP_CMD_TRAIN
+#define TRAIN    (RDP_CMD_TRAIN | RDP_CMD_SWEEP)
 #define BENCH    RDP_CMD_BENCH
-#define MODEL    (RDP_CMD_TRAIN | RDP_CMD_SUMMARY | RDP_CMD_BENCH)
+#define MODEL    (TRAIN | RDP_CMD_SUMMARY | RDP_CMD_DRAW | RDP_CMD_BENCH)
+#define SHEET    RDP_CMD_AUGMENT
 #define EVAL     RDP_CMD_EVAL
 #define NETWORK  (RDP_CMD_EVAL | RDP_CMD_PREDICT) /* take the model from a checkpoint */
 #define COMPUTES (TRAIN | BENCH | NETWORK)
 #define DECIDES  RDP_OPTION_DECIDES
+#define AUTO     RDP_OPTION_AUTO
 #define ABOVE    RDP_OPTION_ABOVE_MIN
 #define BELOW    RDP_OPTION_BELOW_MAX
 
@@ -52,6 +54,10 @@ _Static_assert(sizeof(enum rdp_block) == sizeof(int), "choices are stored as int
     { \
         GROUP, name, "N,N,...", RDP_OPTION_LIST, FIELD(field), initial, min, max, flags, commands, help \
     }
+#define REALS(name, field, initial, min, max, flags, commands, help) \
+    { \
+        GROUP, name, "X,X,...", RDP_OPTION_REALS, FIELD(field), initial, min, max, flags, commands, help \
+    }
 #define TEXT(name, values, field, initial, flags, commands, help) \
     { \
         GROUP, name, values, RDP_OPTION_TEXT, FIELD(field), initial, 0, 0, flags, commands, help \
@@ -59,9 +65,9 @@ _Static_assert(sizeof(enum rdp_block) == sizeof(int), "choices are stored as int
 
 const struct rdp_option rdp_option_rows[] = {
 #define GROUP "files"
-    TEXT("recipe", "FILE", recipe, "", RDP_OPTION_NO_RECIPE, MODEL, "INI file whose keys are option names"),
+    TEXT("recipe", "FILE", recipe, "", RDP_OPTION_NO_RECIPE, MODEL | SHEET, "INI file whose keys are option names"),
     TEXT("checkpoint", "FILE", checkpoint, "", 0, NETWORK, "the trained network"),
-    TEXT("data", "FILE.h5", data, "cifar10.h5", 0, TRAIN | EVAL, "data set made by prepare"),
+    TEXT("data", "FILE.h5", data, "cifar10.h5", 0, TRAIN | EVAL | SHEET, "data set made by prepare"),
     TEXT("run-dir", "DIR", run_dir, "", 0, TRAIN, "where the run is written; default runs/<recipe>-<UTC date-time>"),
     YES_NO("force", force, "no", RDP_OPTION_NO_RECIPE, TRAIN, "reuse a run directory that holds another run"),
     TEXT("from", "PATH", from, "", 0, RDP_CMD_PREPARE,
@@ -69,8 +75,9 @@ const struct rdp_option rdp_option_rows[] = {
     YES_NO("synthetic", synthetic, "no", 0, RDP_CMD_PREPARE, "make a small learnable data set instead of reading one"),
     INTEGER("synthetic-train", synthetic_train, "10000", 10, 1000000, 0, RDP_CMD_PREPARE, "synthetic training images"),
     INTEGER("synthetic-test", synthetic_test, "2000", 10, 1000000, 0, RDP_CMD_PREPARE, "synthetic test images"),
-    TEXT("out", "PATH", out, "", 0, RDP_CMD_PREPARE | RDP_CMD_PLOT,
-         "prepare: the data file to write; plot: the directory to draw into, default the run's"),
+    TEXT("out", "PATH", out, "", 0, RDP_CMD_PREPARE | RDP_CMD_PLOT | SHEET | RDP_CMD_DRAW,
+         "prepare: the data file to write; plot: the directory to draw into, default the run's; augment: the PNG file; "
+         "draw: the Graphviz file"),
 #undef GROUP
 #define GROUP "model"
     CHOICE("block", "basic|bottleneck", block, "basic", DECIDES, MODEL, "kind of residual block"),
@@ -82,6 +89,15 @@ const struct rdp_option rdp_option_rows[] = {
     REAL("leaky-slope", leaky_slope, "0.01", 0, 1, DECIDES | BELOW, MODEL, "leaky-relu: slope below zero"),
     CHOICE("shortcut", "conv|pad", shortcut, "conv", DECIDES, MODEL,
            "where the shape changes: 1x1 convolution and batch-norm, or every other pixel and zero channels"),
+    REALS("dropout", dropout, "0", 0, 1, DECIDES | BELOW, MODEL,
+          "probability after each stage: one for all stages, or one per stage"),
+    YES_NO("zero-init-residual", zero_init_residual, "no", DECIDES, TRAIN | BENCH,
+           "the last batch-norm weight of each block starts at 0 (Goyal et al. 2017)"),
+    CHOICE(
+        "stem-init", "default|whiten", stem_init, "default", DECIDES, TRAIN | BENCH,
+        "whiten: the first convolution's filters are the eigenvectors of the training images' 3x3 patches, scaled to "
+        "equal variance, in both signs (Page 2019, Jordan 2024)"),
+    YES_NO("freeze-stem", freeze_stem, "no", DECIDES, TRAIN | BENCH, "the first convolution is not trained"),
 #undef GROUP
 #define GROUP "device"
     CHOICE("device", "auto|cpu|cuda", device, "auto", 0, COMPUTES | RDP_CMD_INFO,
@@ -109,44 +125,139 @@ const struct rdp_option rdp_option_rows[] = {
     INTEGER64("max-steps", max_steps, "0", 0, INFINITY, 0, TRAIN, "end the run after so many steps; 0: no limit"),
     REAL("label-smoothing", label_smoothing, "0", 0, 1, DECIDES | BELOW, TRAIN | BENCH,
          "share of the target spread over all classes"),
+    REAL("mixup", mixup, "0", 0, 100, DECIDES, TRAIN | BENCH,
+         "alpha of mix-up (Zhang et al. 2018); 0: off; with --cutmix, each step draws one of the two"),
+    REAL("cutmix", cutmix, "0", 0, 100, DECIDES, TRAIN | BENCH, "alpha of CutMix (Yun et al. 2019); 0: off"),
+    REAL("clip-value", clip_value, "0", 0, INFINITY, DECIDES, TRAIN | BENCH,
+         "every element of the gradient to within +-this; 0: off"),
+    REAL("clip-norm", clip_norm, "0", 0, INFINITY, DECIDES, TRAIN | BENCH,
+         "the global batch's whole gradient to at most this length; 0: off"),
 #undef GROUP
 #define GROUP "optimiser"
-    REAL("lr", lr, "0.1", 0, 1000, DECIDES | ABOVE, TRAIN | BENCH, "learning rate; one-cycle: its peak"),
-    REAL("momentum", momentum, "0.9", 0, 1, DECIDES | BELOW, TRAIN | BENCH, "of SGD"),
-    YES_NO("nesterov", nesterov, "no", DECIDES, TRAIN | BENCH, "Nesterov's momentum"),
-    REAL("weight-decay", weight_decay, "5e-4", 0, 1, DECIDES, TRAIN | BENCH, "added to the gradient, times the weight"),
+    CHOICE("optimizer", "sgd|adam|adamw|adamax|adagrad|rmsprop|asgd|lars|lamb", optimizer, "sgd", DECIDES,
+           TRAIN | BENCH,
+           "as PyTorch's of that name; asgd: averaged SGD (Polyak and Juditsky); lars, lamb: You et al. 2017, 2020"),
+    REAL("lr", lr, "auto", 0, 1000, DECIDES | ABOVE | AUTO, TRAIN | BENCH,
+         "learning rate; one-cycle: its peak; auto: 0.1 for sgd, 1 for lars, else PyTorch's (0.001 for adam)"),
+    REAL("momentum", momentum, "auto", 0, 1, DECIDES | BELOW | AUTO, TRAIN | BENCH,
+         "of sgd, lars and rmsprop; auto: 0.9, rmsprop 0"),
+    YES_NO("nesterov", nesterov, "no", DECIDES, TRAIN | BENCH, "sgd: Nesterov's momentum"),
+    REAL("weight-decay", weight_decay, "auto", 0, 1, DECIDES | AUTO, TRAIN | BENCH,
+         "added to the gradient, times the weight (adamw, lamb: decoupled); auto: sgd and lars 5e-4, adamw and lamb "
+         "0.01, "
+         "else 0"),
     YES_NO("decay-bn", decay_bn, "yes", DECIDES, TRAIN | BENCH,
            "weight decay also on batch-norm weights and biases and the last bias, as PyTorch does"),
+    REAL("bn-bias-lr", bn_bias_lr, "1", 0, 1e6, DECIDES, TRAIN | BENCH,
+         "learning rate of batch-norm biases, times the others' (Jordan 2024: 64)"),
+    REAL("beta1", beta1, "0.9", 0, 1, DECIDES | BELOW, TRAIN | BENCH, "adam, adamw, adamax, lamb"),
+    REAL("beta2", beta2, "0.999", 0, 1, DECIDES | BELOW, TRAIN | BENCH, "adam, adamw, adamax, lamb"),
+    REAL("epsilon", epsilon, "auto", 0, 1, DECIDES | AUTO, TRAIN | BENCH,
+         "in the denominators; auto: 1e-8, adagrad 1e-10, lamb 1e-6"),
+    REAL("rmsprop-alpha", rmsprop_alpha, "0.99", 0, 1, DECIDES | BELOW, TRAIN | BENCH,
+         "rmsprop: decay of the mean square"),
+    REAL("adagrad-lr-decay", adagrad_lr_decay, "0", 0, INFINITY, DECIDES, TRAIN | BENCH,
+         "adagrad: rate is divided by 1 + steps times this"),
+    REAL("asgd-lambda", asgd_lambda, "1e-4", 0, 1, DECIDES, TRAIN | BENCH, "asgd: decay term"),
+    REAL("asgd-alpha", asgd_alpha, "0.75", 0, 10, DECIDES, TRAIN | BENCH, "asgd: power of the rate's decay"),
+    REAL("asgd-t0", asgd_t0, "1e6", 0, 1e15, DECIDES, TRAIN | BENCH, "asgd: steps before averaging begins"),
+    REAL("trust-coefficient", trust_coefficient, "0.001", 0, 1000, DECIDES | ABOVE, TRAIN | BENCH, "lars"),
+    INTEGER("lookahead", lookahead, "0", 0, 1000000, DECIDES, TRAIN | BENCH,
+            "steps between the fast weights' returns to the slow ones (Zhang et al. 2019: 5); 0: off"),
+    REAL("lookahead-alpha", lookahead_alpha, "0.5", 0, 1, DECIDES | ABOVE, TRAIN | BENCH,
+         "share of the way that the slow weights go"),
+    REAL("ema", ema, "0", 0, 1, DECIDES | BELOW, TRAIN | BENCH,
+         "decay of an exponential moving average of weights and running statistics, taken every step; 0: off"),
+    CHOICE("evaluate-weights", "auto|trained|averaged", evaluate_weights, "auto", 0, TRAIN | NETWORK,
+           "which weights are evaluated; auto: the averaged ones with --ema, else the trained ones"),
 #undef GROUP
 #define GROUP "schedule"
-    CHOICE("schedule", "constant|step|cosine|onecycle", schedule, "constant", DECIDES, TRAIN, "of the learning rate"),
+    CHOICE(
+        "schedule", "constant|step|multistep|cosine|onecycle|polynomial|plateau", schedule, "constant", DECIDES, TRAIN,
+        "of the learning rate, as PyTorch's of that name, stepped every batch; plateau: after every evaluation, by the "
+        "validation loss"),
     REAL("warmup-epochs", warmup_epochs, "0", 0, 1000000, DECIDES, TRAIN,
          "linear rise to the schedule's learning rate"),
     REAL("step-epochs", step_epochs, "30", 0, 1000000, DECIDES | ABOVE, TRAIN, "step: epochs between reductions"),
-    REAL("step-gamma", step_gamma, "0.1", 0, 1, DECIDES | ABOVE, TRAIN, "step: factor of a reduction"),
+    INTEGER64("step-steps", step_steps, "0", 0, INFINITY, DECIDES, TRAIN,
+              "step: training steps between reductions; 0: --step-epochs counts"),
+    REAL("step-gamma", step_gamma, "0.1", 0, 1, DECIDES | ABOVE, TRAIN, "step, multistep: factor of a reduction"),
+    REALS("milestones", milestones, "30,60,80", 0, 1000000, DECIDES | ABOVE, TRAIN,
+          "multistep: epochs of the reductions, ascending"),
+    REAL("min-lr", min_lr, "0", 0, 1000, DECIDES, TRAIN, "cosine, polynomial: last rate; plateau: lowest rate"),
+    REAL("polynomial-power", polynomial_power, "1", 0, 100, DECIDES | ABOVE, TRAIN, "polynomial: 1 is a straight line"),
+    REAL("plateau-factor", plateau_factor, "0.1", 0, 1, DECIDES | ABOVE | BELOW, TRAIN, "plateau: of a reduction"),
+    INTEGER("plateau-patience", plateau_patience, "10", 0, 1000000, DECIDES, TRAIN,
+            "plateau: evaluations without improvement before a reduction"),
+    REAL("plateau-threshold", plateau_threshold, "1e-4", 0, 1, DECIDES, TRAIN,
+         "plateau: share by which the loss must fall to count as improved"),
+    INTEGER("plateau-cooldown", plateau_cooldown, "0", 0, 1000000, DECIDES, TRAIN,
+            "plateau: evaluations after a reduction that do not count"),
     REAL("onecycle-peak", onecycle_peak, "0.3", 0, 1, DECIDES | ABOVE | BELOW, TRAIN,
          "onecycle: share of all steps that rises"),
     REAL("onecycle-start-div", onecycle_start_div, "25", 1, 1e12, DECIDES, TRAIN, "onecycle: starts at lr / this"),
     REAL("onecycle-final-div", onecycle_final_div, "1e4", 1, 1e12, DECIDES, TRAIN,
          "onecycle: ends at its start / this"),
+    CHOICE("onecycle-anneal", "cosine|linear", onecycle_anneal, "cosine", DECIDES, TRAIN,
+           "onecycle: form of rise and fall"),
     CHOICE("lr-scaling", "none|linear|sqrt", lr_scaling, "none", DECIDES, TRAIN,
            "lr times batch / lr-base-batch, or times its square root"),
     INTEGER("lr-base-batch", lr_base_batch, "128", 1, 1048576, DECIDES, TRAIN, "the batch that lr was chosen for"),
 #undef GROUP
 #define GROUP "augmentation"
-    CHOICE("crop", "none|zero|reflect", crop, "reflect", DECIDES, TRAIN | BENCH,
+    CHOICE("crop", "none|zero|reflect", crop, "reflect", DECIDES, TRAIN | BENCH | SHEET,
            "random 32x32 crop of the image padded with zeros or its mirror image"),
-    INTEGER("crop-padding", crop_padding, "4", 0, 31, DECIDES, TRAIN | BENCH, "pixels added on each side"),
-    YES_NO("flip", flip, "yes", DECIDES, TRAIN | BENCH, "mirror half of the images, at random"),
+    INTEGER("crop-padding", crop_padding, "4", 0, 31, DECIDES, TRAIN | BENCH | SHEET, "pixels added on each side"),
+    CHOICE("flip", "none|random|alternating", flip, "random", DECIDES, TRAIN | BENCH | SHEET,
+           "mirror half of the images: drawn anew every epoch, or drawn once and then every other epoch (Jordan 2024)"),
+    REAL("rotation-min", rotation_min, "0", -180, 180, DECIDES, TRAIN | BENCH | SHEET,
+         "degrees, counter-clockwise; with --rotation-max the range of random rotations"),
+    REAL("rotation-max", rotation_max, "0", -180, 180, DECIDES, TRAIN | BENCH | SHEET, "degrees; corners become black"),
+    CHOICE("rotation-interpolation", "nearest|bilinear", rotation_interpolation, "nearest", DECIDES,
+           TRAIN | BENCH | SHEET, "of rotations"),
+    REAL("jitter-brightness", jitter_brightness, "0", 0, 1, DECIDES, TRAIN | BENCH | SHEET,
+         "factor from 1 - this to 1 + this; the four jitters come in random order"),
+    REAL("jitter-contrast", jitter_contrast, "0", 0, 1, DECIDES, TRAIN | BENCH | SHEET,
+         "likewise, around the mean grey"),
+    REAL("jitter-saturation", jitter_saturation, "0", 0, 1, DECIDES, TRAIN | BENCH | SHEET,
+         "likewise, around each pixel's grey"),
+    REAL("jitter-hue", jitter_hue, "0", 0, 0.5, DECIDES, TRAIN | BENCH | SHEET,
+         "hue turned by at most this share of the circle either way"),
+    REAL("erase-probability", erase_probability, "0", 0, 1, DECIDES, TRAIN | BENCH | SHEET,
+         "of erasing a random rectangle (Zhong et al. 2017)"),
+    REAL("erase-scale-min", erase_scale_min, "0.02", 0, 1, DECIDES | ABOVE, TRAIN | BENCH | SHEET,
+         "least share of the image that is erased"),
+    REAL("erase-scale-max", erase_scale_max, "0.33", 0, 1, DECIDES | ABOVE, TRAIN | BENCH | SHEET,
+         "greatest share of the image that is erased"),
+    REAL("erase-ratio-min", erase_ratio_min, "0.3", 0, 100, DECIDES | ABOVE, TRAIN | BENCH | SHEET,
+         "least height / width of what is erased"),
+    REAL("erase-ratio-max", erase_ratio_max, "3.3", 0, 100, DECIDES | ABOVE, TRAIN | BENCH | SHEET,
+         "greatest height / width of what is erased"),
+    INTEGER("cutout", cutout, "0", 0, 64, DECIDES, TRAIN | BENCH | SHEET,
+            "side in pixels of a square erased around a random pixel (DeVries and Taylor 2017); 0: off"),
+    CHOICE("erase-fill", "mean|black", erase_fill, "mean", DECIDES, TRAIN | BENCH | SHEET,
+           "colour of what erasing and cutout erase: zero after or before normalisation"),
+    TEXT("normalisation", "dataset|legacy|M,M,M/S,S,S", normalisation, "dataset", DECIDES, TRAIN,
+         "mean and deviation of pixels from 0 to 1: the data set's own, the often copied 0.4914 0.4822 0.4465 / 0.2023 "
+         "0.1994 0.2010, or these"),
 #undef GROUP
 #define GROUP "data order and evaluation"
     CHOICE("shuffle", "global|local", shuffle, "global", DECIDES, TRAIN,
            "re-deal the samples to the ranks before every epoch, or let each keep its own"),
     REAL("val-fraction", val_fraction, "0", 0, 1, DECIDES | BELOW, TRAIN,
          "share of the training data kept for validation"),
+    INTEGER64("train-images", train_images, "0", 0, INFINITY, DECIDES, TRAIN,
+              "use only the first so many training images (before the validation set is taken); 0: all"),
     CHOICE("evaluate-on", "rank0|all", evaluate_on, "rank0", 0, TRAIN | EVAL, "who evaluates"),
     INTEGER("evaluate-every", evaluate_every, "1", 0, 1000000, 0, TRAIN,
             "epochs between evaluations; 0: only after the last"),
+    YES_NO("evaluate-flip", evaluate_flip, "no", 0, TRAIN | EVAL,
+           "evaluate the mean logits of each image and its mirror image (test-time augmentation)"),
+    INTEGER("early-stopping", early_stopping, "0", 0, 1000000, 0, TRAIN,
+            "end the run after so many evaluations without a better validation loss; 0: off"),
+    CHOICE("final-test", "auto|last|best", final_test, "auto", 0, TRAIN,
+           "which weights the run's last line tests; auto: those of the best validation loss if there is a validation "
+           "set, else the last"),
 #undef GROUP
 #define GROUP "ranks"
     CHOICE("comm", "auto|mpi|nccl", transport, "auto", 0, TRAIN | BENCH,
@@ -173,6 +284,11 @@ const struct rdp_option rdp_option_rows[] = {
     TEXT("profile-steps", "A:B", profile_steps, "", 0, TRAIN,
          "GPU: steps that a profiler collects, as with nsys profile --capture-range=cudaProfilerApi"),
     YES_NO("plot", plot, "yes", 0, TRAIN, "draw loss, accuracy and learning rate when the run ends"),
+    INTEGER("samples", samples, "8", 1, 1000, 0, SHEET, "training images on the sheet, one per row"),
+    INTEGER("variants", variants, "8", 1, 1000, 0, SHEET,
+            "epochs on the sheet, one per column behind the image itself"),
+    TEXT("vary", "NAME=V,V;...", vary, "", RDP_OPTION_NO_RECIPE, RDP_CMD_SWEEP,
+         "options to vary and their values; of several, all combinations"),
     INTEGER("top", top, "3", 1, 10, 0, RDP_CMD_PREDICT, "classes to print per image"),
     INTEGER("steps", steps, "10", 1, 1000000, 0, BENCH, "timed steps per repeat"),
     INTEGER("repeats", repeats, "5", 1, 10000, 0, BENCH, "repeats; the median counts"),
@@ -191,6 +307,9 @@ const struct rdp_command_name rdp_command_names[] = {
     {RDP_CMD_INFO, "info", "", 0, 0},
     {RDP_CMD_BENCH, "bench", "", 0, 0},
     {RDP_CMD_PLOT, "plot", " RUN-DIR", 1, 1},
+    {RDP_CMD_AUGMENT, "augment", "", 0, 0},
+    {RDP_CMD_DRAW, "draw", "", 0, 0},
+    {RDP_CMD_SWEEP, "sweep", " [SWEEP.ini]", 0, 1},
 };
 const size_t rdp_command_count = sizeof rdp_command_names / sizeof rdp_command_names[0];
 
@@ -209,9 +328,9 @@ bool rdp_option_in_recipe(const struct rdp_option *option)
 
 const char *rdp_option_nearest(const char *name, unsigned commands, bool recipe)
 {
-    const char *names[128];
+    const char *names[256];
     size_t count = 0, length = strlen(name);
-    for (size_t i = 0; i < rdp_option_count && count < 128; i++)
+    for (size_t i = 0; i < rdp_option_count && count < 256; i++)
         if ((rdp_option_rows[i].commands & commands) && (!recipe || rdp_option_in_recipe(&rdp_option_rows[i])))
             names[count++] = rdp_option_rows[i].name;
     const char *nearest = rdp_nearest_name(name, names, count);
@@ -222,7 +341,7 @@ const char *rdp_option_nearest(const char *name, unsigned commands, bool recipe)
     return nearest == NULL ? "" : nearest;
 }
 
-void rdp_options_default(struct rdp_options *options)
+void rdp_options_begin(struct rdp_options *options)
 {
     char reason[RDP_OPTION_REASON_MAX];
     memset(options, 0, sizeof *options);
@@ -286,6 +405,83 @@ int rdp_options_profile(const struct rdp_options *options, int64_t *first, int64
     return RDP_OK;
 }
 
+/* What an optimiser's options are unless the user says otherwise; the order is enum rdp_optimizer's. PyTorch's values,
+ * but for SGD, whose are those of ResNet training, and LARS and LAMB, which PyTorch does not have. */
+static const struct {
+    double lr, momentum, weight_decay, epsilon;
+} optimizer_defaults[] = {
+    [RDP_OPTIMIZER_SGD] = {0.1, 0.9, 5e-4, 1e-8},    [RDP_OPTIMIZER_ADAM] = {1e-3, 0.9, 0, 1e-8},
+    [RDP_OPTIMIZER_ADAMW] = {1e-3, 0.9, 0.01, 1e-8}, [RDP_OPTIMIZER_ADAMAX] = {2e-3, 0.9, 0, 1e-8},
+    [RDP_OPTIMIZER_ADAGRAD] = {0.01, 0.9, 0, 1e-10}, [RDP_OPTIMIZER_RMSPROP] = {0.01, 0, 0, 1e-8},
+    [RDP_OPTIMIZER_ASGD] = {0.01, 0.9, 0, 1e-8},     [RDP_OPTIMIZER_LARS] = {1, 0.9, 5e-4, 1e-8},
+    [RDP_OPTIMIZER_LAMB] = {1e-3, 0.9, 0.01, 1e-6},
+};
+
+static void resolve(double *value, double automatic)
+{
+    if (isnan(*value))
+        *value = automatic;
+}
+
+void rdp_options_resolve(struct rdp_options *options)
+{
+    resolve(&options->lr, optimizer_defaults[options->optimizer].lr);
+    resolve(&options->momentum, optimizer_defaults[options->optimizer].momentum);
+    resolve(&options->weight_decay, optimizer_defaults[options->optimizer].weight_decay);
+    resolve(&options->epsilon, optimizer_defaults[options->optimizer].epsilon);
+}
+
+void rdp_options_default(struct rdp_options *options)
+{
+    rdp_options_begin(options);
+    rdp_options_resolve(options);
+}
+
+static int check_validation(const struct rdp_options *options)
+{
+    const char *what = options->schedule == RDP_SCHEDULE_PLATEAU ? "--schedule plateau"
+                       : options->early_stopping > 0             ? "--early-stopping"
+                       : options->final_test == RDP_FINAL_BEST   ? "--final-test best"
+                                                                 : NULL;
+    if (what != NULL && options->val_fraction == 0)
+        return rdp_fail(RDP_EUSAGE,
+                        "%s goes by the validation loss, and there is no validation set: take one with --val-fraction "
+                        "0.1, say",
+                        what);
+    return RDP_OK;
+}
+
+static int check_training(const struct rdp_options *options)
+{
+    if (options->nesterov && options->momentum == 0)
+        return rdp_fail(RDP_EUSAGE, "--nesterov needs a --momentum above 0");
+    if (options->ema > 0 && options->optimizer == RDP_OPTIMIZER_ASGD)
+        return rdp_fail(RDP_EUSAGE,
+                        "--ema with --optimizer asgd: asgd keeps an average of its own; drop one of the two");
+    if (options->evaluate_weights == RDP_WEIGHTS_AVERAGED && options->ema == 0 &&
+        options->optimizer != RDP_OPTIMIZER_ASGD)
+        return rdp_fail(RDP_EUSAGE, "--evaluate-weights averaged: nothing averages them; add --ema 0.999, say, or "
+                                    "--optimizer asgd");
+    if (options->dropout.count != 1 && options->dropout.count != options->blocks.count)
+        return rdp_fail(RDP_EUSAGE,
+                        "--dropout has %d values, --blocks has %d stages: give one for all or one per stage",
+                        options->dropout.count, options->blocks.count);
+    if (options->rotation_min > options->rotation_max)
+        return rdp_fail(RDP_EUSAGE, "--rotation-min %g is above --rotation-max %g", options->rotation_min,
+                        options->rotation_max);
+    if (options->erase_scale_min > options->erase_scale_max)
+        return rdp_fail(RDP_EUSAGE, "--erase-scale-min %g is above --erase-scale-max %g", options->erase_scale_min,
+                        options->erase_scale_max);
+    if (options->erase_ratio_min > options->erase_ratio_max)
+        return rdp_fail(RDP_EUSAGE, "--erase-ratio-min %g is above --erase-ratio-max %g", options->erase_ratio_min,
+                        options->erase_ratio_max);
+    for (int i = 1; i < options->milestones.count; i++)
+        if (options->milestones.values[i] <= options->milestones.values[i - 1])
+            return rdp_fail(RDP_EUSAGE, "--milestones: %g does not come after %g: give them in ascending order",
+                            options->milestones.values[i], options->milestones.values[i - 1]);
+    return check_validation(options);
+}
+
 int rdp_options_check(const struct rdp_options *options)
 {
     int64_t first, last;
@@ -312,7 +508,5 @@ int rdp_options_check(const struct rdp_options *options)
                         "--fuse-statistics yes with --precision %s: only bf16 convolutions can; take "
                         "--precision bf16 or --fuse-statistics no",
                         rdp_precision_text(options));
-    if (options->nesterov && options->momentum == 0)
-        return rdp_fail(RDP_EUSAGE, "--nesterov needs a --momentum above 0");
-    return RDP_OK;
+    return check_training(options);
 }

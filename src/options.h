@@ -19,7 +19,33 @@ enum rdp_block { RDP_BLOCK_BASIC, RDP_BLOCK_BOTTLENECK };
 enum rdp_activation { RDP_RELU, RDP_LEAKY_RELU };
 /* 1x1 convolution + BN; He et al.'s option A (subsample, pad with zeros). */
 enum rdp_shortcut { RDP_SHORTCUT_CONV, RDP_SHORTCUT_PAD };
-enum rdp_schedule_kind { RDP_SCHEDULE_CONSTANT, RDP_SCHEDULE_STEP, RDP_SCHEDULE_COSINE, RDP_SCHEDULE_ONECYCLE };
+enum rdp_optimizer {
+    RDP_OPTIMIZER_SGD,
+    RDP_OPTIMIZER_ADAM,
+    RDP_OPTIMIZER_ADAMW,
+    RDP_OPTIMIZER_ADAMAX,
+    RDP_OPTIMIZER_ADAGRAD,
+    RDP_OPTIMIZER_RMSPROP,
+    RDP_OPTIMIZER_ASGD,
+    RDP_OPTIMIZER_LARS,
+    RDP_OPTIMIZER_LAMB
+};
+enum rdp_schedule_kind {
+    RDP_SCHEDULE_CONSTANT,
+    RDP_SCHEDULE_STEP,
+    RDP_SCHEDULE_MULTISTEP,
+    RDP_SCHEDULE_COSINE,
+    RDP_SCHEDULE_ONECYCLE,
+    RDP_SCHEDULE_POLYNOMIAL,
+    RDP_SCHEDULE_PLATEAU
+};
+enum rdp_anneal { RDP_ANNEAL_COSINE, RDP_ANNEAL_LINEAR };
+enum rdp_stem_init { RDP_STEM_DEFAULT, RDP_STEM_WHITEN };
+enum rdp_weights { RDP_WEIGHTS_AUTO, RDP_WEIGHTS_TRAINED, RDP_WEIGHTS_AVERAGED };
+enum rdp_final_test { RDP_FINAL_AUTO, RDP_FINAL_LAST, RDP_FINAL_BEST };
+enum rdp_flip { RDP_FLIP_MODE_NONE, RDP_FLIP_MODE_RANDOM, RDP_FLIP_MODE_ALTERNATING };
+enum rdp_interpolation { RDP_INTERPOLATE_NEAREST, RDP_INTERPOLATE_BILINEAR };
+enum rdp_fill { RDP_FILL_MEAN, RDP_FILL_BLACK };
 enum rdp_lr_scaling { RDP_LR_SCALING_NONE, RDP_LR_SCALING_LINEAR, RDP_LR_SCALING_SQRT };
 enum rdp_crop { RDP_CROP_NONE, RDP_CROP_ZERO, RDP_CROP_REFLECT };
 enum rdp_shuffle { RDP_SHUFFLE_GLOBAL, RDP_SHUFFLE_LOCAL };
@@ -31,6 +57,10 @@ enum rdp_fuse_statistics { RDP_FUSE_STATISTICS_NO, RDP_FUSE_STATISTICS_AUTO, RDP
 struct rdp_int_list {
     int count;
     int values[RDP_STAGES_MAX];
+};
+struct rdp_real_list {
+    int count;
+    double values[RDP_STAGES_MAX];
 };
 
 struct rdp_options {
@@ -47,6 +77,10 @@ struct rdp_options {
     enum rdp_activation activation; /* --activation relu|leaky-relu */
     double leaky_slope;             /* --leaky-slope 0.01 */
     enum rdp_shortcut shortcut;     /* --shortcut conv|pad */
+    struct rdp_real_list dropout;   /* --dropout 0: after each stage; one value for all stages or one per stage */
+    bool zero_init_residual;        /* --zero-init-residual yes|no: last BN weight of a block starts at 0 */
+    enum rdp_stem_init stem_init;   /* --stem-init default|whiten: the stem's filters whiten 3x3 patches */
+    bool freeze_stem;               /* --freeze-stem yes|no: the stem's convolution keeps its first weights */
     /* device */
     enum rdp_device_kind device;              /* --device auto|cpu|cuda */
     enum rdp_precision precision;             /* --precision fp32|tf32|bf16 */
@@ -62,29 +96,71 @@ struct rdp_options {
     int64_t seed;           /* --seed 1 */
     int64_t max_steps;      /* --max-steps 0: stop after so many steps of the whole run (0: no limit) */
     double label_smoothing; /* --label-smoothing 0 */
-    /* optimiser */
-    double lr;           /* --lr 0.1 */
-    double momentum;     /* --momentum 0.9 */
-    bool nesterov;       /* --nesterov yes|no, default no */
-    double weight_decay; /* --weight-decay 5e-4 */
-    bool decay_bn;       /* --decay-bn yes|no: also BN weight and bias and the fc bias; yes, as PyTorch */
+    double mixup, cutmix;   /* --mixup 0, --cutmix 0: alpha of the Beta distribution; 0: off; both: one or the other */
+    double clip_value;      /* --clip-value 0: gradients to +-this; 0: off */
+    double clip_norm;       /* --clip-norm 0: the whole gradient to this length; 0: off */
+    /* optimiser: NaN is "auto" until rdp_options_resolve, which puts in the optimiser's own default */
+    enum rdp_optimizer optimizer;      /* --optimizer sgd|adam|... */
+    double lr;                         /* --lr auto */
+    double momentum;                   /* --momentum auto: sgd, rmsprop, lars */
+    bool nesterov;                     /* --nesterov yes|no, default no: sgd */
+    double weight_decay;               /* --weight-decay auto */
+    bool decay_bn;                     /* --decay-bn yes|no: also BN weight and bias and the fc bias; yes, as PyTorch */
+    double bn_bias_lr;                 /* --bn-bias-lr 1: learning rate of BN biases, times the others' */
+    double beta1, beta2;               /* --beta1 0.9 --beta2 0.999: adam, adamw, adamax, lamb */
+    double epsilon;                    /* --epsilon auto: adam, adamw, adamax, adagrad, rmsprop, lars, lamb */
+    double rmsprop_alpha;              /* --rmsprop-alpha 0.99 */
+    double adagrad_lr_decay;           /* --adagrad-lr-decay 0 */
+    double asgd_lambda;                /* --asgd-lambda 1e-4 */
+    double asgd_alpha;                 /* --asgd-alpha 0.75 */
+    double asgd_t0;                    /* --asgd-t0 1e6: steps before averaging begins */
+    double trust_coefficient;          /* --trust-coefficient 0.001: lars */
+    int lookahead;                     /* --lookahead 0: steps between synchronisations with the slow weights; 0: off */
+    double lookahead_alpha;            /* --lookahead-alpha 0.5 */
+    double ema;                        /* --ema 0: decay of an exponential moving average of the weights; 0: off */
+    enum rdp_weights evaluate_weights; /* --evaluate-weights auto|trained|averaged; auto: averaged with --ema */
     /* schedule */
-    enum rdp_schedule_kind schedule; /* --schedule constant|step|cosine|onecycle */
+    enum rdp_schedule_kind schedule; /* --schedule constant|step|multistep|cosine|onecycle|polynomial|plateau */
     double warmup_epochs;            /* --warmup-epochs 0: linear warm-up before/over the schedule */
     double step_epochs;              /* --step-epochs 30: step schedule: lr x gamma every so many epochs */
-    double step_gamma;               /* --step-gamma 0.1 */
+    int64_t step_steps;              /* --step-steps 0: the same in training steps; 0: --step-epochs counts */
+    double step_gamma;               /* --step-gamma 0.1: also multistep's */
+    struct rdp_real_list milestones; /* --milestones 30,60,80: multistep: epochs */
+    double min_lr;                   /* --min-lr 0: where cosine and polynomial end, what plateau never goes below */
+    double polynomial_power;         /* --polynomial-power 1 */
+    double plateau_factor;           /* --plateau-factor 0.1 */
+    int plateau_patience;            /* --plateau-patience 10: evaluations without improvement that are borne */
+    double plateau_threshold;        /* --plateau-threshold 1e-4: relative */
+    int plateau_cooldown;            /* --plateau-cooldown 0 */
     double onecycle_peak;            /* --onecycle-peak 0.3: fraction of all steps spent rising */
     double onecycle_start_div;       /* --onecycle-start-div 25: initial lr = lr / this */
     double onecycle_final_div;       /* --onecycle-final-div 1e4: last lr = initial lr / this */
+    enum rdp_anneal onecycle_anneal; /* --onecycle-anneal cosine|linear */
     enum rdp_lr_scaling lr_scaling;  /* --lr-scaling none|linear|sqrt */
     int lr_base_batch;               /* --lr-base-batch 128 */
     /* augmentation */
-    enum rdp_crop crop; /* --crop none|zero|reflect, default reflect */
-    int crop_padding;   /* --crop-padding 4 */
-    bool flip;          /* --flip yes|no, default yes */
+    enum rdp_crop crop;                            /* --crop none|zero|reflect, default reflect */
+    int crop_padding;                              /* --crop-padding 4 */
+    enum rdp_flip flip;                            /* --flip none|random|alternating, default random */
+    double rotation_min, rotation_max;             /* --rotation-min 0 --rotation-max 0: degrees, counter-clockwise */
+    enum rdp_interpolation rotation_interpolation; /* --rotation-interpolation nearest|bilinear */
+    double jitter_brightness;                      /* --jitter-brightness 0: factor from 1 - this to 1 + this */
+    double jitter_contrast;                        /* --jitter-contrast 0 */
+    double jitter_saturation;                      /* --jitter-saturation 0 */
+    double jitter_hue;                             /* --jitter-hue 0: turned by -this to this, of a full circle */
+    double erase_probability;                      /* --erase-probability 0 */
+    double erase_scale_min, erase_scale_max; /* --erase-scale-min 0.02 --erase-scale-max 0.33: share of the image */
+    double erase_ratio_min, erase_ratio_max; /* --erase-ratio-min 0.3 --erase-ratio-max 3.3: height / width */
+    int cutout;                              /* --cutout 0: side of the square, pixels; 0: off */
+    enum rdp_fill erase_fill;                /* --erase-fill mean|black: erasing's and cutout's colour */
+    char normalisation[RDP_PATH_MAX];        /* --normalisation dataset|legacy|M,M,M/S,S,S */
     /* data order, evaluation */
     enum rdp_shuffle shuffle;         /* --shuffle global|local */
     double val_fraction;              /* --val-fraction 0 */
+    int64_t train_images;             /* --train-images 0: only the first so many of the data set; 0: all */
+    bool evaluate_flip;               /* --evaluate-flip yes|no: mean logits of an image and its mirror image */
+    int early_stopping;               /* --early-stopping 0: evaluations without a better validation loss; 0: off */
+    enum rdp_final_test final_test;   /* --final-test auto|last|best; auto: best with a validation set, else last */
     enum rdp_evaluate_on evaluate_on; /* --evaluate-on rank0|all */
     int evaluate_every;               /* --evaluate-every 1: epochs; the last one always; 0: only the last */
     /* ranks */
@@ -108,7 +184,9 @@ struct rdp_options {
     bool plot;          /* --plot yes|no, default yes: plots at the end of the run */
     /* other commands */
     char from[RDP_PATH_MAX];             /* prepare: --from DIR|FILE.tar.gz */
-    char out[RDP_PATH_MAX];              /* prepare, plot: --out FILE */
+    char out[RDP_PATH_MAX];              /* prepare, plot, augment, draw: --out FILE */
+    int samples, variants;               /* augment: --samples 8 --variants 8: rows and columns of the sheet */
+    char vary[RDP_PATH_MAX];             /* sweep: --vary "lr=0.1,0.3,0.5;batch=64,128" */
     bool synthetic;                      /* prepare: --synthetic */
     int synthetic_train, synthetic_test; /* prepare: --synthetic-train 10000 --synthetic-test 2000 */
     char checkpoint[RDP_PATH_MAX];       /* eval, predict: --checkpoint FILE */
@@ -131,7 +209,10 @@ enum {
     RDP_CMD_INSPECT = 32,
     RDP_CMD_INFO = 64,
     RDP_CMD_BENCH = 128,
-    RDP_CMD_PLOT = 256
+    RDP_CMD_PLOT = 256,
+    RDP_CMD_AUGMENT = 512,
+    RDP_CMD_DRAW = 1024,
+    RDP_CMD_SWEEP = 2048
 };
 
 void rdp_options_default(struct rdp_options *options);
@@ -150,6 +231,8 @@ int rdp_options_read_text(struct rdp_options *options, const char *text, const c
 const char *rdp_precision_text(const struct rdp_options *options);
 /* The first and last step (from 1) of --profile-steps; 0 and 0 without it. RDP_EUSAGE unless "A:B", 1 <= A <= B. */
 int rdp_options_profile(const struct rdp_options *options, int64_t *first, int64_t *last);
+/* Replaces what is still "auto" among the numbers by the optimiser's default (options.c: the table of optimisers). */
+void rdp_options_resolve(struct rdp_options *options);
 /* Checks what one option alone cannot know (lists of one length, batch >= accumulate, warm-up < epochs, ...). */
 int rdp_options_check(const struct rdp_options *options);
 /* --help of a command: grouped, with defaults, ranges and choices, from the table. */

@@ -134,13 +134,18 @@ static int check_required(const struct command_line *line)
         return rdp_fail(RDP_EUSAGE, "resnet-dp %s [--OPTION VALUE]...%s: the last is missing", line->name,
                         line->command->words);
     if ((command & (RDP_CMD_EVAL | RDP_CMD_PREDICT)) && options->checkpoint[0] == '\0')
-        return rdp_fail(RDP_EUSAGE, "%s needs --checkpoint FILE: the network to use, as train left it under the run's "
-                        "checkpoints/", line->name);
+        return rdp_fail(RDP_EUSAGE,
+                        "%s needs --checkpoint FILE: the network to use, as train left it under the run's "
+                        "checkpoints/",
+                        line->name);
     if (command == RDP_CMD_PREPARE && options->synthetic == (options->from[0] != '\0'))
         return rdp_fail(RDP_EUSAGE, "%s needs either --from PATH (the official CIFAR-10 binaries) or --synthetic, %s",
                         line->name, options->synthetic ? "not both" : "and has neither");
     if (command == RDP_CMD_PREPARE && options->out[0] == '\0')
         return rdp_fail(RDP_EUSAGE, "%s needs --out FILE.h5: the data file to write", line->name);
+    if ((command & (RDP_CMD_AUGMENT | RDP_CMD_DRAW)) && options->out[0] == '\0')
+        return rdp_fail(RDP_EUSAGE, "%s needs --out FILE: the %s file to write", line->name,
+                        command == RDP_CMD_DRAW ? "Graphviz" : "PNG");
     return RDP_OK;
 }
 
@@ -152,7 +157,7 @@ int rdp_options_parse(struct rdp_options *options, int command, const char *comm
             line.command = &rdp_command_names[i];
     if (line.command == NULL)
         return rdp_fail(RDP_EINTERNAL, "command %d (%s) is not in the table of commands", command, command_name);
-    rdp_options_default(options);
+    rdp_options_begin(options);
     options->arguments = argv + (argc > 0);
     line.recipe_only = true;
     RDP_TRY(walk(&line));
@@ -160,6 +165,7 @@ int rdp_options_parse(struct rdp_options *options, int command, const char *comm
         RDP_TRY(rdp_options_read_recipe(options, options->recipe));
     line.recipe_only = false;
     RDP_TRY(walk(&line));
+    rdp_options_resolve(options);
     RDP_TRY(check_required(&line));
     if (rdp_option_find("blocks")->commands & (unsigned)command)
         RDP_TRY(rdp_options_check(options));

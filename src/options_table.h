@@ -17,20 +17,22 @@ enum rdp_option_type {
     RDP_OPTION_INTEGER64, /* int64_t */
     RDP_OPTION_REAL,      /* double */
     RDP_OPTION_LIST,      /* struct rdp_int_list; min and max are those of an entry */
+    RDP_OPTION_REALS,     /* struct rdp_real_list; likewise */
     RDP_OPTION_TEXT       /* char[RDP_PATH_MAX] */
 };
 
 enum rdp_option_flag {
-    RDP_OPTION_ABOVE_MIN = 1,    /* min itself is not valid */
-    RDP_OPTION_BELOW_MAX = 2,    /* max itself is not valid */
-    RDP_OPTION_DECIDES = 4,      /* decides the training's result: may not change on resume */
-    RDP_OPTION_NO_RECIPE = 8     /* for the command line only */
+    RDP_OPTION_ABOVE_MIN = 1, /* min itself is not valid */
+    RDP_OPTION_BELOW_MAX = 2, /* max itself is not valid */
+    RDP_OPTION_DECIDES = 4,   /* decides the training's result: may not change on resume */
+    RDP_OPTION_NO_RECIPE = 8, /* for the command line only */
+    RDP_OPTION_AUTO = 16      /* RDP_OPTION_REAL: "auto" is valid, and is NaN */
 };
 
 struct rdp_option {
-    const char *group;   /* heading in --help, section in recipes */
-    const char *name;    /* without the dashes */
-    const char *values;  /* choices, or what --help shows in the value's place */
+    const char *group;  /* heading in --help, section in recipes */
+    const char *name;   /* without the dashes */
+    const char *values; /* choices, or what --help shows in the value's place */
     enum rdp_option_type type;
     size_t offset;       /* of the field in struct rdp_options */
     const char *initial; /* the default as text; "" only for RDP_OPTION_TEXT: none */
@@ -60,6 +62,8 @@ bool rdp_option_in_recipe(const struct rdp_option *option);
 /* The nearest name among the options of `commands` ("" if none is near); recipe: only those that a recipe may set. */
 const char *rdp_option_nearest(const char *name, unsigned commands, bool recipe);
 
+/* The table's defaults, with "auto" still in them: rdp_options_resolve follows. */
+void rdp_options_begin(struct rdp_options *options);
 /* Stores the value; false with what would be valid in `reason` ("must be a whole number from 1 to 1048576"). */
 bool rdp_option_set(const struct rdp_option *option, struct rdp_options *options, const char *text,
                     char reason[RDP_OPTION_REASON_MAX]);

@@ -22,7 +22,7 @@ static bool refuse(char *reason, const char *format, ...)
 
 char *rdp_option_range(const struct rdp_option *option, char text[128])
 {
-    bool real = option->type == RDP_OPTION_REAL;
+    bool real = option->type == RDP_OPTION_REAL || option->type == RDP_OPTION_REALS;
     int digits = real ? 6 : 15; /* 1048576, and yet 1e+06 */
     text[0] = '\0';
     if (!real && option->type != RDP_OPTION_INTEGER && option->type != RDP_OPTION_INTEGER64 &&
@@ -65,7 +65,10 @@ static int find_choice(const char *values, const char *text, char *reason)
     size_t used = 0;
     for (int i = 0; i < count; i++)
         used += (size_t)snprintf(reason + used, RDP_OPTION_REASON_MAX - used, "%s%s",
-                                 i == 0 ? "must be " : i == count - 1 ? " or " : ", ", names[i]);
+                                 i == 0           ? "must be "
+                                 : i == count - 1 ? " or "
+                                                  : ", ",
+                                 names[i]);
     if (nearest != NULL)
         snprintf(reason + used, RDP_OPTION_REASON_MAX - used, "; did you mean %s?", nearest);
     return -1;
@@ -91,6 +94,26 @@ static bool set_list(const struct rdp_option *option, struct rdp_int_list *list,
     return true;
 }
 
+static bool set_reals(const struct rdp_option *option, struct rdp_real_list *list, const char *text, char *reason)
+{
+    struct rdp_real_list parsed = {0};
+    char copy[256], range[128], *rest = copy, *word;
+    bool valid = snprintf(copy, sizeof copy, "%s", text) < (int)sizeof copy;
+    while (valid && (word = strsep(&rest, ",")) != NULL) {
+        double value = 0;
+        word += strspn(word, " \t");
+        word[strcspn(word, " \t")] = '\0';
+        valid = parsed.count < RDP_STAGES_MAX && rdp_parse_real(word, &value) && in_range(option, value);
+        if (valid)
+            parsed.values[parsed.count++] = value;
+    }
+    if (!valid)
+        return refuse(reason, "must be 1 to %d numbers with commas between them, each %s, as in %s", RDP_STAGES_MAX,
+                      rdp_option_range(option, range), option->initial);
+    *list = parsed;
+    return true;
+}
+
 static bool set_text(const struct rdp_option *option, char *field, const char *text, char *reason)
 {
     size_t length = strlen(text);
@@ -105,7 +128,7 @@ static bool set_text(const struct rdp_option *option, char *field, const char *t
     if (rdp_option_in_recipe(option) &&
         (text[0] == ' ' || text[length - 1] == ' ' || text[0] == ';' || strstr(text, " ;")))
         return refuse(reason, "must not begin or end with a space nor hold a semicolon at its start or after a space, "
-                      "because recipes cannot express that; rename it or use a link");
+                              "because recipes cannot express that; rename it or use a link");
     memset(field, 0, RDP_PATH_MAX); /* nothing of a longer one stays: equal options are equal bytes */
     memcpy(field, text, length);
     return true;
@@ -141,12 +164,19 @@ bool rdp_option_set(const struct rdp_option *option, struct rdp_options *options
         *(int64_t *)field = integer;
         return true;
     case RDP_OPTION_REAL:
+        if ((option->flags & RDP_OPTION_AUTO) && strcmp(text, "auto") == 0) {
+            *(double *)field = NAN;
+            return true;
+        }
         if (!rdp_parse_real(text, &real) || !in_range(option, real))
-            return refuse(reason, "must be a number %s", rdp_option_range(option, range));
+            return refuse(reason, "must be a number %s%s", rdp_option_range(option, range),
+                          option->flags & RDP_OPTION_AUTO ? ", or auto" : "");
         *(double *)field = real;
         return true;
     case RDP_OPTION_LIST:
         return set_list(option, field, text, reason);
+    case RDP_OPTION_REALS:
+        return set_reals(option, field, text, reason);
     case RDP_OPTION_TEXT:
         return set_text(option, field, text, reason);
     }
@@ -166,6 +196,7 @@ char *rdp_option_format(const struct rdp_option *option, const struct rdp_option
 {
     const void *field = (const char *)options + option->offset;
     const struct rdp_int_list *list = field;
+    const struct rdp_real_list *reals = field;
     size_t used = 0;
     text[0] = '\0';
     switch (option->type) {
@@ -180,11 +211,23 @@ char *rdp_option_format(const struct rdp_option *option, const struct rdp_option
         snprintf(text, RDP_OPTION_TEXT_MAX, "%" PRId64, *(const int64_t *)field);
         return text;
     case RDP_OPTION_REAL:
+        if (isnan(*(const double *)field)) {
+            snprintf(text, RDP_OPTION_TEXT_MAX, "auto");
+            return text;
+        }
         return rdp_format_real(text, RDP_OPTION_TEXT_MAX, *(const double *)field);
     case RDP_OPTION_LIST:
         for (int i = 0; i < list->count; i++)
             used +=
                 (size_t)snprintf(text + used, RDP_OPTION_TEXT_MAX - used, "%s%d", i == 0 ? "" : ",", list->values[i]);
+        return text;
+    case RDP_OPTION_REALS:
+        for (int i = 0; i < reals->count; i++) {
+            if (i > 0)
+                text[used++] = ',';
+            rdp_format_real(text + used, RDP_OPTION_TEXT_MAX - used, reals->values[i]);
+            used += strlen(text + used);
+        }
         return text;
     case RDP_OPTION_TEXT:
         snprintf(text, RDP_OPTION_TEXT_MAX, "%s", (const char *)field);

@@ -39,18 +39,30 @@ double rdp_schedule_lr(const struct rdp_options *options, int64_t steps_per_epoc
 {
     const double lr = rdp_schedule_base_lr(options);
     const int64_t warmup = (int64_t)llround(options->warmup_epochs * (double)steps_per_epoch);
+    int reductions = 0;
     if (step < warmup)
         return lr * (double)(step + 1) / (double)warmup;
     step -= warmup;
     total_steps -= warmup;
     switch (options->schedule) {
     case RDP_SCHEDULE_STEP:
+        if (options->step_steps > 0)
+            return lr * pow(options->step_gamma, floor((double)step / (double)options->step_steps));
         return lr * pow(options->step_gamma, floor((double)step / (options->step_epochs * (double)steps_per_epoch)));
+    case RDP_SCHEDULE_MULTISTEP:
+        for (int i = 0; i < options->milestones.count; i++)
+            if ((double)step >= options->milestones.values[i] * (double)steps_per_epoch)
+                reductions++;
+        return lr * pow(options->step_gamma, reductions);
     case RDP_SCHEDULE_COSINE:
-        return anneal(lr, 0, (double)step / (double)total_steps);
+        return anneal(lr, options->min_lr, (double)step / (double)total_steps);
+    case RDP_SCHEDULE_POLYNOMIAL:
+        return options->min_lr +
+               (lr - options->min_lr) * pow(1 - (double)step / (double)total_steps, options->polynomial_power);
     case RDP_SCHEDULE_ONECYCLE:
         return onecycle(options, lr, total_steps, step);
     case RDP_SCHEDULE_CONSTANT:
+    case RDP_SCHEDULE_PLATEAU:
         break;
     }
     return lr;

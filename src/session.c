@@ -157,7 +157,7 @@ struct rdp_augment rdp_session_augment(const struct rdp_options *options, const 
                 : options->crop == RDP_CROP_REFLECT ? RDP_PAD_REFLECT
                                                     : RDP_PAD_NONE,
         .padding = options->crop_padding,
-        .flip = options->flip,
+        .flip = (enum rdp_kernel_flip)options->flip,
         .seed = (uint64_t)options->seed,
         .enabled = true,
     };

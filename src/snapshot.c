@@ -10,7 +10,7 @@
 #include "base/status.h"
 #include "io/durable.h"
 
-enum { SNAPSHOT_VERSION = 1 };
+enum { SNAPSHOT_VERSION = 2 };
 
 static int checksum(struct rdp_network *network, int64_t *sum)
 {
@@ -95,6 +95,11 @@ static int add_facts(struct rdp_checkpoint *checkpoint, const struct rdp_standin
     RDP_TRY(rdp_checkpoint_add_integer(checkpoint, "seen", standing->seen));
     RDP_TRY(rdp_checkpoint_add_real(checkpoint, "loss_sum", standing->loss_sum));
     RDP_TRY(rdp_checkpoint_add_real(checkpoint, "best", standing->best));
+    RDP_TRY(rdp_checkpoint_add_integer(checkpoint, "stale", standing->stale));
+    RDP_TRY(rdp_checkpoint_add_real(checkpoint, "plateau_factor", standing->plateau_factor));
+    RDP_TRY(rdp_checkpoint_add_real(checkpoint, "plateau_best", standing->plateau_best));
+    RDP_TRY(rdp_checkpoint_add_integer(checkpoint, "plateau_bad", standing->plateau_bad));
+    RDP_TRY(rdp_checkpoint_add_integer(checkpoint, "plateau_cooldown", standing->plateau_cooldown));
     RDP_TRY(rdp_checkpoint_add_integer(checkpoint, "classes", info->classes));
     for (int c = 0; c < RDP_IMAGE_CHANNELS; c++) {
         snprintf(name, sizeof name, "mean_%d", c);
@@ -196,6 +201,11 @@ static int restore_standing(const struct rdp_checkpoint *checkpoint, struct rdp_
     RDP_TRY(rdp_checkpoint_integer(checkpoint, "correct", &standing->correct));
     RDP_TRY(rdp_checkpoint_integer(checkpoint, "seen", &standing->seen));
     RDP_TRY(rdp_checkpoint_real(checkpoint, "loss_sum", &standing->loss_sum));
+    RDP_TRY(rdp_checkpoint_integer(checkpoint, "stale", &standing->stale));
+    RDP_TRY(rdp_checkpoint_real(checkpoint, "plateau_factor", &standing->plateau_factor));
+    RDP_TRY(rdp_checkpoint_real(checkpoint, "plateau_best", &standing->plateau_best));
+    RDP_TRY(rdp_checkpoint_integer(checkpoint, "plateau_bad", &standing->plateau_bad));
+    RDP_TRY(rdp_checkpoint_integer(checkpoint, "plateau_cooldown", &standing->plateau_cooldown));
     return rdp_checkpoint_real(checkpoint, "best", &standing->best);
 }
 

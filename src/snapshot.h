@@ -20,6 +20,10 @@ struct rdp_standing {
     int64_t epoch_step;    /* finished steps of the epoch that is under way; 0 at its start */
     double loss_sum;       /* over the samples of the epoch that is under way */
     int64_t correct, seen; /* likewise */
+    int64_t stale;         /* evaluations since the best measure; for --early-stopping */
+    double plateau_factor; /* --schedule plateau: what the rate is multiplied by, and where the watch stands */
+    double plateau_best;
+    int64_t plateau_bad, plateau_cooldown;
     double best; /* the best measure so far (validation loss, or 1 - test accuracy without a validation set) */
 };
 

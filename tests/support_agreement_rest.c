@@ -181,7 +181,7 @@ static void run_loss(struct rdp_device *device, const int *a, struct rdp_results
                        labels = rdp_guarded_of(device, labels_host, (size_t)batch),
                        totals = rdp_guarded_of(device, before, sizeof before),
                        dlogits = rdp_guarded_make(device, count * sizeof *host);
-    RDP_MUST(device->ops->loss(device, batch, a[LOSS_VALID], classes, logits.data, labels.data,
+    RDP_MUST(device->ops->loss(device, batch, a[LOSS_VALID], classes, logits.data, labels.data, NULL,
                                (float)a[LOSS_SMOOTHING] / 100, 1 / (float)a[LOSS_SCALE],
                                a[LOSS_GRADIENT] ? dlogits.data : NULL, totals.data));
     float after[2];

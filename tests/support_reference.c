@@ -194,7 +194,7 @@ int rdp_reference_options(const struct rdp_reference *reference, struct rdp_opti
     options->warmup_epochs = 0;
     options->lr_scaling = RDP_LR_SCALING_NONE;
     options->crop = RDP_CROP_NONE;
-    options->flip = false;
+    options->flip = RDP_FLIP_MODE_NONE;
     return RDP_OK;
 }
 

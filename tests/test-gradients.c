@@ -337,7 +337,7 @@ static const uint8_t loss_labels[BATCH] = {3, 0, 9, 3};
 static double loss_value(struct subject *subject)
 {
     float *logits = floats_of(subject->inputs[0], subject->counts[0]), totals[2] = {0, 0};
-    RDP_MUST(subject->device->ops->loss(subject->device, BATCH, BATCH, CLASSES, logits, loss_labels, subject->smoothing,
+    RDP_MUST(subject->device->ops->loss(subject->device, BATCH, BATCH, CLASSES, logits, loss_labels, NULL, subject->smoothing,
                                         1, NULL, totals));
     rdp_test_free(logits);
     return (double)totals[0];
@@ -347,7 +347,7 @@ static void loss_gradient(struct subject *subject)
 {
     float *logits = floats_of(subject->inputs[0], subject->counts[0]), *d = rdp_test_floats(subject->counts[0]),
           totals[2] = {0, 0};
-    RDP_MUST(subject->device->ops->loss(subject->device, BATCH, BATCH, CLASSES, logits, loss_labels, subject->smoothing,
+    RDP_MUST(subject->device->ops->loss(subject->device, BATCH, BATCH, CLASSES, logits, loss_labels, NULL, subject->smoothing,
                                         1, d, totals));
     copy_to_double(d, subject->counts[0], subject->gradients[0]);
     rdp_test_free(logits);

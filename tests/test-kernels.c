@@ -111,7 +111,7 @@ static void test_loss(void **unused)
         totals[1] = (float)correct_before;
         for (int i = 0; i < BATCH * CLASSES; i++)
             gradient[i] = 77;
-        RDP_MUST(device->ops->loss(device, BATCH, valid, CLASSES, logits, labels, smoothings[variant % 2], 0.25f,
+        RDP_MUST(device->ops->loss(device, BATCH, valid, CLASSES, logits, labels, NULL, smoothings[variant % 2], 0.25f,
                                    variant & 4 ? NULL : gradient, totals));
         for (int n = 0; n < BATCH; n++) {
             const float *row = logits + n * CLASSES;

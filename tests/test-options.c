@@ -60,8 +60,9 @@ static void test_defaults(void **state)
     assert_int_equal(options.epochs, 10);
     assert_int_equal(options.batch, 128);
     assert_true(options.lr == 0.1 && options.weight_decay == 5e-4 && options.onecycle_final_div == 1e4);
-    assert_true(!options.nesterov && options.decay_bn && options.flip && options.overlap && !options.sync_bn);
+    assert_true(!options.nesterov && options.decay_bn && options.overlap && !options.sync_bn);
     assert_int_equal(options.crop, RDP_CROP_REFLECT);
+    assert_int_equal(options.flip, RDP_FLIP_MODE_RANDOM);
     assert_int_equal(options.keep, 3);
     assert_int_equal(options.synthetic_train, 10000);
 }
@@ -86,24 +87,24 @@ static void test_table_is_sound(void **state)
 
 static void test_command_line(void **state)
 {
-    static const struct { const char *line; bool flip;
-    } flips[] = {
+    static const struct { const char *line; bool overlap;
+    } switches[] = {
         {"", true},
-        {"--flip", true},
-        {"--flip yes", true},
-        {"--flip no", false},
-        {"--flip=no", false},
-        {"--flip=yes", true},
-        {"--no-flip", false},
-        {"--no-flip --flip", true},
-        {"--flip --no-flip", false},
-        {"--no-flip --lr 1", false},
+        {"--overlap", true},
+        {"--overlap yes", true},
+        {"--overlap no", false},
+        {"--overlap=no", false},
+        {"--overlap=yes", true},
+        {"--no-overlap", false},
+        {"--no-overlap --overlap", true},
+        {"--overlap --no-overlap", false},
+        {"--no-overlap --lr 1", false},
     };
     struct rdp_options options;
     (void)state;
-    for (size_t i = 0; i < COUNT(flips); i++) {
-        assert_int_equal(parse(&options, RDP_CMD_TRAIN, flips[i].line), RDP_OK);
-        assert_int_equal(options.flip, flips[i].flip);
+    for (size_t i = 0; i < COUNT(switches); i++) {
+        assert_int_equal(parse(&options, RDP_CMD_TRAIN, switches[i].line), RDP_OK);
+        assert_int_equal(options.overlap, switches[i].overlap);
     }
     assert_int_equal(parse(&options, RDP_CMD_TRAIN,
                            "--batch 64 --lr=3e-2 --blocks 3,4 --widths=8,16 --batch 32 --device cpu "
@@ -154,9 +155,9 @@ static void test_refusals(void **state)
     assert_refused(RDP_CMD_TRAIN, "--momentum 1", "from 0 to below 1", "");
     assert_refused(RDP_CMD_TRAIN, "--seed -1", "from 0 up", "");
     assert_refused(RDP_CMD_TRAIN, "--crop reflct", "must be none, zero or reflect", "did you mean reflect?");
-    assert_refused(RDP_CMD_TRAIN, "--flip maybe", "--flip maybe: must be yes or no", "");
+    assert_refused(RDP_CMD_TRAIN, "--overlap maybe", "--overlap maybe: must be yes or no", "");
     assert_refused(RDP_CMD_TRAIN, "--no-lr", "--no-lr: no such option", "");
-    assert_refused(RDP_CMD_TRAIN, "--no-flip=yes", "takes no value", "");
+    assert_refused(RDP_CMD_TRAIN, "--no-overlap=yes", "takes no value", "");
     assert_refused(RDP_CMD_TRAIN, "--blocks 1,,2", "commas", "2,1,1,1");
     assert_refused(RDP_CMD_TRAIN, "--blocks 1,0", "commas", "from 1 to 1000");
     assert_refused(RDP_CMD_TRAIN, "--blocks 1,1,1,1,1,1,1,1,1", "1 to 8", "");
@@ -212,7 +213,7 @@ static void test_recipe_text(void **state)
     assert_int_equal(
         rdp_options_read_text(&options,
                               "; a comment\n# another\n\n[model]\nstem-width = 16 ; inline\r\nblocks = 2, 3\n"
-                              "[any name]\nflip=no\n lr: 0.25\nwidths = 8,16",
+                              "[any name]\noverlap=no\n lr: 0.25\nwidths = 8,16",
                               "x.ini"),
         RDP_EUSAGE); /* an indented number */
     assert_non_null(strstr(rdp_fail_message(), "x.ini:9: `lr: 0.25` begins with a blank"));
@@ -221,12 +222,12 @@ static void test_recipe_text(void **state)
     assert_int_equal(
         rdp_options_read_text(&options,
                               "; a comment\n# another\n\n[model]\nstem-width = 16 ; inline\r\nblocks = 2, 3\n"
-                              "[any name]\nflip=no\nlr: 0.25\nwidths = 8,16\ndata = /a/b\n    c/d.h5",
+                              "[any name]\noverlap=no\nlr: 0.25\nwidths = 8,16\ndata = /a/b\n    c/d.h5",
                               "x.ini"),
         RDP_OK);
     assert_int_equal(options.stem_width, 16);
     assert_int_equal(options.blocks.values[1], 3);
-    assert_false(options.flip);
+    assert_false(options.overlap);
     assert_true(options.lr == 0.25);
     assert_int_equal(options.widths.count, 2);
     assert_string_equal(options.data, "/a/bc/d.h5");
@@ -294,6 +295,7 @@ static void set_random(const struct rdp_option *option, struct rdp_options *opti
 {
     char *field = (char *)options + option->offset;
     struct rdp_int_list *list = (struct rdp_int_list *)field;
+    struct rdp_real_list *reals = (struct rdp_real_list *)field;
     double unit = (double)(next_random(bits) >> 11) / 9007199254740992.0;
     double most = isinf(option->max) ? 9e18 : option->max, value = option->min + (most - option->min) * unit;
     int choices = 1;
@@ -321,6 +323,12 @@ static void set_random(const struct rdp_option *option, struct rdp_options *opti
         list->count = 1 + (int)(unit * 7.9);
         for (int i = 0; i < list->count; i++)
             list->values[i] = (int)option->min + (int)(next_random(bits) % (uint64_t)(option->max - option->min));
+        break;
+    case RDP_OPTION_REALS:
+        memset(reals, 0, sizeof *reals);
+        reals->count = 1 + (int)(unit * 7.9);
+        for (int i = 0; i < reals->count; i++)
+            reals->values[i] = option->min + (option->max - option->min) * (double)(i + 1) / 16; /* short: a list is one line */
         break;
     case RDP_OPTION_TEXT:
         memset(field, 0, RDP_PATH_MAX);

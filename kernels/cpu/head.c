@@ -59,8 +59,9 @@ int cpu_fc_backward(struct rdp_device *device, int batch, int channels, int clas
 
 /* loss = (1 - s) * -log p[label] + s / K * sum_k -log p[k]; d/dlogit[k] = p[k] - (1 - s) [k == label] - s / K. */
 int cpu_loss(struct rdp_device *device, int batch, int valid, int classes, const float *logits, const uint8_t *labels,
-             float smoothing, float scale, float *dlogits, float *totals)
+             const struct rdp_step_values *values, float smoothing, float scale, float *dlogits, float *totals)
 {
+    (void)values;
     (void)device;
     double loss_sum = 0;
     int correct = 0;

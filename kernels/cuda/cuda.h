@@ -113,7 +113,7 @@ int cuda_fc_forward(struct rdp_device *device, int batch, int channels, int clas
 int cuda_fc_backward(struct rdp_device *device, int batch, int channels, int classes, const float *features,
                      const float *weight, const float *dlogits, float *dweight, float *dbias, float *dfeatures);
 int cuda_loss(struct rdp_device *device, int batch, int valid, int classes, const float *logits, const uint8_t *labels,
-              float smoothing, float scale, float *dlogits, float *totals);
+              const struct rdp_step_values *values, float smoothing, float scale, float *dlogits, float *totals);
 int cuda_add(struct rdp_device *device, float *to, const float *from, size_t count);
 int cuda_sgd(struct rdp_device *device, const struct rdp_sgd *sgd, const struct rdp_step_values *values,
              const uint8_t *decays, float *parameters, void *copies, const float *gradients, float *momentum,
