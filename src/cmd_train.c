@@ -1,21 +1,35 @@
-/* `resnet-dp train`: sets a run up, lets trainer.c run it, reports its end. */
+/* `resnet-dp train`: sets a run up and lets trainer.c run it. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "base/clock.h"
-#include "base/json.h"
-#include "base/log.h"
 #include "base/status.h"
 #include "comm/watchdog.h"
 #include "commands.h"
 #include "io/durable.h"
-#include "plot.h"
 #include "run_dir.h"
 #include "signals.h"
 #include "trainer.h"
+
+/* Rows of the training images, and of those kept for validation, among the first --train-images; the caller's, also
+ * after an error. */
+static int split(struct rdp_trainer *trainer, int64_t **training, int64_t **validation)
+{
+    const struct rdp_options *options = &trainer->options;
+    const int64_t all = trainer->data.count[RDP_SPLIT_TRAIN];
+    const int64_t count = options->train_images > 0 ? options->train_images : all;
+    if (count > all)
+        return rdp_fail(RDP_EUSAGE, "--train-images %lld: %s holds %lld training images; take at most these",
+                        (long long)count, options->data, (long long)all);
+    RDP_TRY(rdp_sampler_split((uint64_t)options->seed, count, options->val_fraction, training,
+                              &trainer->training_count, validation, &trainer->validation_count));
+    if (options->val_fraction > 0 && trainer->validation_count == 0)
+        return rdp_fail(RDP_EUSAGE, "--val-fraction %g of %lld training images is none: take a greater one",
+                        options->val_fraction, (long long)count);
+    return RDP_OK;
+}
 
 /* Each rank opens the file and reads its part: sampler, validation, test. */
 static int load_data(struct rdp_trainer *trainer, struct rdp_dataset *dataset)
@@ -24,8 +38,7 @@ static int load_data(struct rdp_trainer *trainer, struct rdp_dataset *dataset)
     struct rdp_comm *comm = trainer->session->comm;
     struct rdp_device *device = trainer->session->device;
     int64_t *training = NULL, *validation = NULL;
-    int status = rdp_sampler_split((uint64_t)options->seed, trainer->data.count[RDP_SPLIT_TRAIN], options->val_fraction,
-                                   &training, &trainer->training_count, &validation, &trainer->validation_count);
+    int status = split(trainer, &training, &validation);
     RDP_TRY_GOTO(status, rdp_comm_agree(comm, status, "splitting the training data"), done);
     RDP_TRY_GOTO(
         status,
@@ -137,71 +150,10 @@ static int set_up(struct rdp_trainer *trainer)
     return rdp_trainer_banner(trainer);
 }
 
-static int write_summary(const struct rdp_trainer *trainer)
-{
-    char path[RDP_PATH_MAX + 32], *text = NULL;
-    size_t size = 0;
-    struct rdp_json json;
-    FILE *out = open_memstream(&text, &size);
-    const struct rdp_evaluation *test = &trainer->last_test;
-    if (out == NULL)
-        return rdp_fail(RDP_ENOMEM, "summary.json: out of memory");
-    rdp_json_begin(&json, out, 1);
-    rdp_json_object(&json, NULL);
-    rdp_json_text(&json, "program", "resnet-dp " RDP_VERSION " (" RDP_GIT_ID ")");
-    rdp_json_text(&json, "device", trainer->session->device->description);
-    rdp_json_integer(&json, "ranks", trainer->session->comm->size);
-    rdp_json_text(&json, "data", trainer->data.source);
-    rdp_json_integer(&json, "parameters", rdp_model_parameters(trainer->model));
-    rdp_json_integer(&json, "epochs", trainer->standing.epoch);
-    rdp_json_integer(&json, "steps", trainer->standing.step);
-    rdp_json_integer(&json, "test_images", test->count);
-    rdp_json_integer(&json, "test_correct", test->correct);
-    rdp_json_real(&json, "test_accuracy", test->count > 0 ? (double)test->correct / (double)test->count : NAN);
-    rdp_json_real(&json, "test_loss", test->loss);
-    rdp_json_real(&json, "training_seconds", trainer->trained_seconds);
-    rdp_json_real(&json, "images_per_second",
-                  trainer->trained_seconds > 0
-                      ? (double)trainer->trained_steps * trainer->options.batch / trainer->trained_seconds
-                      : NAN);
-    rdp_json_real(&json, "wall_seconds", rdp_now() - trainer->start_time);
-    rdp_json_object_end(&json);
-    if (fclose(out) != 0) {
-        free(text);
-        return rdp_fail(RDP_ENOMEM, "summary.json: out of memory");
-    }
-    rdp_run_dir_path(&trainer->options, "summary.json", path, sizeof path);
-    struct rdp_bytes piece = {text, size};
-    int status = rdp_durable_write(path, &piece, 1);
-    free(text);
-    return status;
-}
-
-/* Rank 0 writes what remains of the run. Its accuracy line is the last word, also when one of the files cannot be
- * written. */
-static int finish(struct rdp_trainer *trainer)
-{
-    int status = RDP_OK;
-    if (trainer->session->comm->rank == 0) {
-        if (trainer->last_test.count > 0)
-            rdp_evaluation_print(&trainer->last_test, &trainer->data);
-        status = write_summary(trainer);
-        /* A run that was over when it was resumed may stand in a new directory, with nothing to draw. */
-        if (status == RDP_OK && trainer->options.plot && trainer->trained_steps > 0)
-            status = rdp_plot_run(trainer->options.run_dir, NULL);
-    }
-    status = rdp_comm_agree(trainer->session->comm, status, "writing the run's summary");
-    rdp_say("\nRun directory: %s\n", trainer->options.run_dir);
-    if (trainer->last_test.count > 0)
-        rdp_evaluation_print_accuracy("Test", &trainer->last_test);
-    if (trainer->save_failed && trainer->session->comm->rank == 0)
-        rdp_log_error("the last checkpoint could not be written (see the warning above); make room and --resume auto");
-    return status == RDP_OK && trainer->save_failed ? RDP_EIO : status;
-}
-
 static void tear_down(struct rdp_trainer *trainer)
 {
     rdp_evaluation_free(&trainer->last_test);
+    rdp_evaluation_free(&trainer->best_test);
     rdp_report_close(trainer->report);
     rdp_evaluator_destroy(trainer->test);
     rdp_evaluator_destroy(trainer->validation);
@@ -225,7 +177,7 @@ int rdp_cmd_train(const struct rdp_options *options, struct rdp_session *session
     if (status == RDP_OK)
         status = rdp_trainer_run(&trainer);
     if (status == RDP_OK)
-        status = finish(&trainer);
+        status = rdp_trainer_report_result(&trainer);
     /* An error of this rank alone, upon which main() ends all ranks. To free a GPU's memory is to wait for its kernels,
      * which may be waiting for ranks that are gone: nothing here, and no message, is worth that. */
     if (status != RDP_OK && session->comm->size > 1 && status != RDP_ENUMERIC && rdp_fail_message()[0] != '\0') {

@@ -14,6 +14,7 @@
 #include "base/status.h"
 #include "base/text.h"
 #include "options_table.h"
+#include "schedule.h"
 
 _Static_assert(sizeof(enum rdp_block) == sizeof(int), "choices are stored as int");
 
@@ -177,7 +178,7 @@ const struct rdp_option rdp_option_rows[] = {
         "of the learning rate, as PyTorch's of that name, stepped every batch; plateau: after every evaluation, by the "
         "validation loss"),
     REAL("warmup-epochs", warmup_epochs, "0", 0, 1000000, DECIDES, TRAIN,
-         "linear rise to the schedule's learning rate"),
+         "linear rise to the schedule's first learning rate; the schedule, and its epochs, begin after it"),
     REAL("step-epochs", step_epochs, "30", 0, 1000000, DECIDES | ABOVE, TRAIN, "step: epochs between reductions"),
     INTEGER64("step-steps", step_steps, "0", 0, INFINITY, DECIDES, TRAIN,
               "step: training steps between reductions; 0: --step-epochs counts"),
@@ -189,7 +190,7 @@ const struct rdp_option rdp_option_rows[] = {
     REAL("plateau-factor", plateau_factor, "0.1", 0, 1, DECIDES | ABOVE | BELOW, TRAIN, "plateau: of a reduction"),
     INTEGER("plateau-patience", plateau_patience, "10", 0, 1000000, DECIDES, TRAIN,
             "plateau: evaluations without improvement before a reduction"),
-    REAL("plateau-threshold", plateau_threshold, "1e-4", 0, 1, DECIDES, TRAIN,
+    REAL("plateau-threshold", plateau_threshold, "1e-4", 0, 1, DECIDES | BELOW, TRAIN,
          "plateau: share by which the loss must fall to count as improved"),
     INTEGER("plateau-cooldown", plateau_cooldown, "0", 0, 1000000, DECIDES, TRAIN,
             "plateau: evaluations after a reduction that do not count"),
@@ -350,6 +351,13 @@ void rdp_options_begin(struct rdp_options *options)
             rdp_option_set(&rdp_option_rows[i], options, rdp_option_rows[i].initial, reason);
 }
 
+/* Whether the learning rate follows the distance to the run's end. If not, a longer run is the shorter one continued. */
+static bool looks_at_the_end(enum rdp_schedule_kind schedule)
+{
+    return schedule == RDP_SCHEDULE_COSINE || schedule == RDP_SCHEDULE_ONECYCLE ||
+           schedule == RDP_SCHEDULE_POLYNOMIAL;
+}
+
 void rdp_options_differences(const struct rdp_options *a, const struct rdp_options *b, char *names, size_t size)
 {
     char text_a[RDP_OPTION_TEXT_MAX], text_b[RDP_OPTION_TEXT_MAX];
@@ -360,9 +368,7 @@ void rdp_options_differences(const struct rdp_options *a, const struct rdp_optio
         const struct rdp_option *option = &rdp_option_rows[i];
         if (!(option->flags & RDP_OPTION_DECIDES))
             continue;
-        /* A longer run is the shorter one continued, unless the learning rate follows the distance to the end. */
-        if (option->offset == FIELD(epochs) && a->schedule == b->schedule &&
-            (a->schedule == RDP_SCHEDULE_CONSTANT || a->schedule == RDP_SCHEDULE_STEP))
+        if (option->offset == FIELD(epochs) && a->schedule == b->schedule && !looks_at_the_end(a->schedule))
             continue;
         if (strcmp(rdp_option_format(option, a, text_a), rdp_option_format(option, b, text_b)) != 0)
             used += (size_t)snprintf(names + used, size - used, "%s%s", used == 0 ? "" : ", ", option->name);
@@ -439,15 +445,38 @@ void rdp_options_default(struct rdp_options *options)
 
 static int check_validation(const struct rdp_options *options)
 {
-    const char *what = options->schedule == RDP_SCHEDULE_PLATEAU ? "--schedule plateau"
-                       : options->early_stopping > 0             ? "--early-stopping"
-                       : options->final_test == RDP_FINAL_BEST   ? "--final-test best"
-                                                                 : NULL;
+    const char *watcher = options->schedule == RDP_SCHEDULE_PLATEAU ? "--schedule plateau"
+                          : options->early_stopping > 0             ? "--early-stopping"
+                                                                    : NULL;
+    const char *what = watcher == NULL && options->final_test == RDP_FINAL_BEST ? "--final-test best" : watcher;
     if (what != NULL && options->val_fraction == 0)
         return rdp_fail(RDP_EUSAGE,
                         "%s goes by the validation loss, and there is no validation set: take one with --val-fraction "
                         "0.1, say",
                         what);
+    if (watcher != NULL && options->evaluate_every == 0)
+        return rdp_fail(RDP_EUSAGE,
+                        "%s goes by the validation loss, and --evaluate-every 0 measures it only when the run ends: "
+                        "take --evaluate-every 1",
+                        watcher);
+    if (options->final_test == RDP_FINAL_BEST && options->checkpoint_epochs == 0 && options->checkpoint_steps == 0 &&
+        options->checkpoint_minutes == 0)
+        return rdp_fail(RDP_EUSAGE, "--final-test best takes the best weights from their checkpoint, and checkpoints "
+                                    "are off: take --checkpoint-epochs 1, or --final-test last");
+    return RDP_OK;
+}
+
+static int check_schedule(const struct rdp_options *options)
+{
+    const bool lowers = options->schedule == RDP_SCHEDULE_COSINE || options->schedule == RDP_SCHEDULE_POLYNOMIAL ||
+                        options->schedule == RDP_SCHEDULE_PLATEAU;
+    if (lowers && options->min_lr > rdp_schedule_base_lr(options))
+        return rdp_fail(RDP_EUSAGE, "--min-lr %g is above the learning rate %g that the schedule begins with",
+                        options->min_lr, rdp_schedule_base_lr(options));
+    for (int i = 1; i < options->milestones.count; i++)
+        if (options->milestones.values[i] <= options->milestones.values[i - 1])
+            return rdp_fail(RDP_EUSAGE, "--milestones: %g does not come after %g: give them in ascending order",
+                            options->milestones.values[i], options->milestones.values[i - 1]);
     return RDP_OK;
 }
 
@@ -475,10 +504,7 @@ static int check_training(const struct rdp_options *options)
     if (options->erase_ratio_min > options->erase_ratio_max)
         return rdp_fail(RDP_EUSAGE, "--erase-ratio-min %g is above --erase-ratio-max %g", options->erase_ratio_min,
                         options->erase_ratio_max);
-    for (int i = 1; i < options->milestones.count; i++)
-        if (options->milestones.values[i] <= options->milestones.values[i - 1])
-            return rdp_fail(RDP_EUSAGE, "--milestones: %g does not come after %g: give them in ascending order",
-                            options->milestones.values[i], options->milestones.values[i - 1]);
+    RDP_TRY(check_schedule(options));
     return check_validation(options);
 }
 
@@ -498,11 +524,6 @@ int rdp_options_check(const struct rdp_options *options)
     if (options->warmup_epochs >= options->epochs)
         return rdp_fail(RDP_EUSAGE, "--warmup-epochs %g leaves nothing of --epochs %d: choose a shorter warm-up",
                         options->warmup_epochs, options->epochs);
-    if (options->schedule == RDP_SCHEDULE_ONECYCLE && options->warmup_epochs > 0)
-        return rdp_fail(RDP_EUSAGE,
-                        "--warmup-epochs %g with --schedule onecycle: one-cycle has its own rise, set by "
-                        "--onecycle-peak and --onecycle-start-div; drop --warmup-epochs or choose another schedule",
-                        options->warmup_epochs);
     if (options->fuse_statistics == RDP_FUSE_STATISTICS_YES && options->precision != RDP_BF16)
         return rdp_fail(RDP_EUSAGE,
                         "--fuse-statistics yes with --precision %s: only bf16 convolutions can; take "

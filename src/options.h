@@ -243,7 +243,7 @@ void rdp_options_help(FILE *out, int command);
 int rdp_options_to_text(const struct rdp_options *options, char **text);
 /* Names of the options whose values differ and which decide the training's result (not paths, threads, reporting),
  * joined by ", " into `names`; "" if none. For resume: what may not change. epochs counts only with a schedule that
- * looks at the run's end (cosine, onecycle): otherwise a longer run is the shorter one continued. */
+ * looks at the run's end (cosine, onecycle, polynomial): otherwise a longer run is the shorter one continued. */
 void rdp_options_differences(const struct rdp_options *a, const struct rdp_options *b, char *names, size_t size);
 
 #endif

@@ -1,141 +1,33 @@
-/* From metrics.csv to three charts; see plot.h. Columns are found by name, so that a later version's file can be
- * drawn as well. */
+/* Which curves of which file become which chart; see plot.h. */
 #include "plot.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/memory.h"
 #include "base/status.h"
-#include "base/text.h"
 #include "io/durable.h"
-#include "io/file.h"
+#include "plot_confusion.h"
+#include "plot_files.h"
 #include "plot_svg.h"
 
-enum {
-    EPOCH, LR, TRAIN_LOSS, TRAIN_ACCURACY, VAL_LOSS, VAL_ACCURACY, TEST_LOSS, TEST_ACCURACY, COLUMN_COUNT,
-    FIELDS_MAX = 64, BYTES_MAX = 64 << 20
-};
-static const char *const column_names[COLUMN_COUNT] = {
+enum { EPOCH, LR, TRAIN_LOSS, TRAIN_ACCURACY, VAL_LOSS, VAL_ACCURACY, TEST_LOSS, TEST_ACCURACY, METRICS_COLUMNS };
+static const char *const metrics_names[METRICS_COLUMNS] = {
     "epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy",
 };
+enum { STEP, STEP_LR, STEP_LOSS, STEPS_COLUMNS, STEP_POINTS_MOST = 1000 };
+static const char *const steps_names[STEPS_COLUMNS] = {"step", "lr", "loss"};
 
 /* Okabe and Ito's colours, which people with colour-blindness can tell apart. */
 static const char *const train_colour = "#0072b2", *const val_colour = "#e69f00", *const test_colour = "#d55e00";
 
-struct metrics {
-    size_t rows;
-    double *columns[COLUMN_COUNT]; /* `rows` values each, in one block owned by columns[0]; NAN: empty */
-};
-
-/* Cuts the next line off; NULL at the end. Accepts CR LF. */
-static char *next_line(char **rest)
+static void draw_chart(FILE *out, const void *chart)
 {
-    char *line = *rest, *end = line + strcspn(line, "\n");
-    if (*line == '\0')
-        return NULL;
-    *rest = end + (*end == '\n');
-    *end = '\0';
-    line[strcspn(line, "\r")] = '\0';
-    return line;
-}
-
-static int read_header(const char *path, char *line, int column_of[FIELDS_MAX], int *fields)
-{
-    bool has_epoch = false;
-    *fields = 0;
-    for (char *name; (name = strsep(&line, ",")) != NULL; (*fields)++) {
-        if (*fields == FIELDS_MAX)
-            return rdp_fail(RDP_EUSAGE, "%s:1: more than %d columns; this is no metrics.csv", path, FIELDS_MAX);
-        column_of[*fields] = -1;
-        for (int c = 0; c < COLUMN_COUNT; c++)
-            if (strcmp(name, column_names[c]) == 0)
-                column_of[*fields] = c;
-        has_epoch = has_epoch || column_of[*fields] == EPOCH;
-    }
-    if (!has_epoch)
-        return rdp_fail(RDP_EUSAGE, "%s:1: the header names no column `epoch`; this is no metrics.csv", path);
-    return RDP_OK;
-}
-
-static int read_row(const char *path, int line_number, char *line, const int column_of[FIELDS_MAX], int fields,
-                    struct metrics *metrics, size_t row)
-{
-    int field = 0;
-    for (char *word; (word = strsep(&line, ",")) != NULL; field++) {
-        double value = NAN;
-        if (field == fields)
-            return rdp_fail(RDP_EUSAGE, "%s:%d: more than the header's %d columns", path, line_number, fields);
-        if (*word != '\0' && !rdp_parse_real(word, &value))
-            return rdp_fail(RDP_EUSAGE, "%s:%d: column %d is no number: %.40s", path, line_number, field + 1, word);
-        if (column_of[field] >= 0)
-            metrics->columns[column_of[field]][row] = value;
-    }
-    if (field < fields)
-        return rdp_fail(RDP_EUSAGE, "%s:%d: fewer than the header's %d columns", path, line_number, fields);
-    double epoch = metrics->columns[EPOCH][row];
-    if (!(epoch >= 0 && epoch <= 1e9) || (row > 0 && epoch < metrics->columns[EPOCH][row - 1]))
-        return rdp_fail(RDP_EUSAGE, "%s:%d: the epoch is missing, out of range or before the last row's", path,
-                        line_number);
-    return RDP_OK;
-}
-
-static int read_metrics(const char *path, struct metrics *metrics)
-{
-    char *text = NULL, *rest, *line;
-    void *memory = NULL;
-    int column_of[FIELDS_MAX], fields, status, line_number = 1;
-    size_t lines = 0;
-    memset(metrics, 0, sizeof *metrics);
-    RDP_TRY(rdp_file_read_text(path, BYTES_MAX, &text));
-    for (const char *c = text; *c != '\0'; c++)
-        lines += *c == '\n';
-    rest = text;
-    line = next_line(&rest);
-    if (line == NULL) {
-        status = rdp_fail(RDP_EUSAGE, "%s:1: the file is empty", path);
-        goto done;
-    }
-    RDP_TRY_GOTO(status, read_header(path, line, column_of, &fields), done);
-    RDP_TRY_GOTO(status, rdp_calloc(&memory, (lines + 1) * COLUMN_COUNT, sizeof(double), "the metrics"), done);
-    for (int c = 0; c < COLUMN_COUNT; c++)
-        metrics->columns[c] = (double *)memory + (size_t)c * (lines + 1);
-    for (size_t i = 0; i < (lines + 1) * COLUMN_COUNT; i++)
-        metrics->columns[0][i] = NAN;
-    while ((line = next_line(&rest)) != NULL) {
-        RDP_TRY_GOTO(status, read_row(path, ++line_number, line, column_of, fields, metrics, metrics->rows), done);
-        metrics->rows++;
-    }
-    if (metrics->rows == 0)
-        status = rdp_fail(RDP_EUSAGE, "%s: no epoch in it yet; there is nothing to draw", path);
-done:
-    if (status != RDP_OK) {
-        free(memory);
-        metrics->columns[0] = NULL;
-    }
-    free(text);
-    return status;
-}
-
-static int write_chart(const char *out_dir, const char *name, const struct rdp_chart *chart)
-{
-    char path[4096], *svg = NULL;
-    size_t size = 0;
-    if (snprintf(path, sizeof path, "%s/%s", out_dir, name) >= (int)sizeof path)
-        return rdp_fail(RDP_EUSAGE, "%s: the path is too long for %s; choose a shorter one", out_dir, name);
-    FILE *out = open_memstream(&svg, &size);
-    if (out != NULL)
-        rdp_chart_write(out, chart);
-    if (out == NULL || fclose(out) != 0) {
-        free(svg);
-        return rdp_fail(RDP_ENOMEM, "%s: out of memory while drawing", path);
-    }
-    struct rdp_bytes piece = {svg, size};
-    int status = rdp_durable_write(path, &piece, 1);
-    free(svg);
-    return status;
+    rdp_chart_write(out, chart);
 }
 
 static void format_loss(char text[16], double loss)
@@ -144,7 +36,7 @@ static void format_loss(char text[16], double loss)
 }
 
 /* "0.2713 (min 0.2712)": the last value there is and the best of all. */
-static void describe(char legend[64], const struct metrics *metrics, const double *values, bool percent)
+static void describe(char legend[64], const struct rdp_plot_table *metrics, const double *values, bool percent)
 {
     double last = NAN, best = NAN;
     char text[2][16];
@@ -162,8 +54,8 @@ static void describe(char legend[64], const struct metrics *metrics, const doubl
         snprintf(legend, 64, "%s (min %s)", text[0], text[1]);
 }
 
-static int draw_three(const struct metrics *metrics, const char *out_dir, const char *name, struct rdp_chart chart,
-                      int train, int val, int test, bool percent)
+static int draw_three(const struct rdp_plot_table *metrics, const struct rdp_plot_target *target, const char *name,
+                      struct rdp_chart chart, int train, int val, int test, bool percent)
 {
     char legends[3][64];
     const double *values[3] = {metrics->columns[train], metrics->columns[val], metrics->columns[test]};
@@ -176,55 +68,120 @@ static int draw_three(const struct metrics *metrics, const char *out_dir, const 
     };
     chart.series = series;
     chart.series_count = 3;
-    return write_chart(out_dir, name, &chart);
+    return rdp_plot_save(target, name, draw_chart, &chart);
 }
 
-static int draw(const struct metrics *metrics, const char *note, const char *out_dir)
+static int draw_one(const struct rdp_plot_target *target, const char *name, struct rdp_chart chart, const char *series,
+                    const double *values, const char *legend)
+{
+    const struct rdp_chart_series one = {series, train_colour, values, legend};
+    chart.series = &one;
+    chart.series_count = 1;
+    return rdp_plot_save(target, name, draw_chart, &chart);
+}
+
+static int draw_epochs(const struct rdp_plot_table *metrics, const char *note, const struct rdp_plot_target *target)
 {
     struct rdp_chart chart = {.note = note, .x_label = "epoch", .points = metrics->rows, .x = metrics->columns[EPOCH]};
     chart.title = chart.y_label = "Loss";
     chart.y_floor = 0;
     chart.y_ceiling = NAN;
-    RDP_TRY(draw_three(metrics, out_dir, "loss.svg", chart, TRAIN_LOSS, VAL_LOSS, TEST_LOSS, false));
+    RDP_TRY(draw_three(metrics, target, "loss.svg", chart, TRAIN_LOSS, VAL_LOSS, TEST_LOSS, false));
     chart.title = "Accuracy";
     chart.y_label = "Accuracy (%)";
     chart.y_floor = NAN;
     chart.y_ceiling = 100;
-    RDP_TRY(draw_three(metrics, out_dir, "accuracy.svg", chart, TRAIN_ACCURACY, VAL_ACCURACY, TEST_ACCURACY, true));
-    const struct rdp_chart_series rate = {"learning rate", train_colour, metrics->columns[LR],
-                                          "at each epoch's last step"};
+    RDP_TRY(draw_three(metrics, target, "accuracy.svg", chart, TRAIN_ACCURACY, VAL_ACCURACY, TEST_ACCURACY, true));
     chart.title = chart.y_label = "Learning rate";
     chart.y_floor = 0;
     chart.y_ceiling = NAN;
-    chart.series = &rate;
-    chart.series_count = 1;
-    return write_chart(out_dir, "learning-rate.svg", &chart);
+    return draw_one(target, "learning-rate.svg", chart, "learning rate", metrics->columns[LR],
+                    "at each epoch's last step");
 }
 
-int rdp_plot_run(const char *run_dir, const char *out_dir)
+/* Single steps are many and noisy: every `group` of them becomes one point, the mean loss, at the last of them. */
+static size_t group_steps(struct rdp_plot_table *steps)
 {
-    char path[4096], name[256];
-    struct metrics metrics;
-    if (snprintf(path, sizeof path, "%s/metrics.csv", run_dir) >= (int)sizeof path)
+    const size_t group = (steps->rows + STEP_POINTS_MOST - 1) / STEP_POINTS_MOST;
+    size_t points = 0;
+    for (size_t first = 0; first < steps->rows; first += group, points++) {
+        const size_t end = first + group < steps->rows ? first + group : steps->rows;
+        double sum = 0;
+        for (size_t i = first; i < end; i++)
+            sum += steps->columns[STEP_LOSS][i];
+        steps->columns[STEP_LOSS][points] = sum / (double)(end - first);
+        steps->columns[STEP][points] = steps->columns[STEP][end - 1];
+        steps->columns[STEP_LR][points] = steps->columns[STEP_LR][end - 1];
+    }
+    steps->rows = points;
+    return group;
+}
+
+static int draw_steps(struct rdp_plot_table *steps, const char *note, const struct rdp_plot_target *target)
+{
+    char legend[64] = "of each step";
+    const size_t group = group_steps(steps);
+    struct rdp_chart chart = {.note = note,
+                              .x_label = "training steps",
+                              .points = steps->rows,
+                              .x = steps->columns[STEP],
+                              .y_floor = 0,
+                              .y_ceiling = NAN};
+    if (group > 1)
+        snprintf(legend, sizeof legend, "mean of every %zu steps", group);
+    chart.title = chart.y_label = "Loss";
+    RDP_TRY(draw_one(target, "loss-steps.svg", chart, "train", steps->columns[STEP_LOSS], legend));
+    if (group > 1)
+        snprintf(legend, sizeof legend, "of every %zu steps' last", group);
+    chart.title = chart.y_label = "Learning rate";
+    return draw_one(target, "learning-rate-steps.svg", chart, "learning rate", steps->columns[STEP_LR], legend);
+}
+
+static int path_of(const char *run_dir, const char *name, char path[4096])
+{
+    if (snprintf(path, 4096, "%s/%s", run_dir, name) >= 4096)
         return rdp_fail(RDP_EUSAGE, "%s: the path is too long", run_dir);
-    RDP_TRY(read_metrics(path, &metrics));
+    return RDP_OK;
+}
+
+static int plot_metrics(const char *run_dir, const char *note, const struct rdp_plot_target *target)
+{
+    char path[4096];
+    struct rdp_plot_table metrics;
+    RDP_TRY(path_of(run_dir, "metrics.csv", path));
+    RDP_TRY(rdp_plot_table_read(path, metrics_names, METRICS_COLUMNS, &metrics));
     for (size_t i = 0; i < metrics.rows; i++) {
         metrics.columns[TRAIN_ACCURACY][i] *= 100;
         metrics.columns[VAL_ACCURACY][i] *= 100;
         metrics.columns[TEST_ACCURACY][i] *= 100;
     }
-    /* The last part of "runs/resnet-x/" without its slash. */
-    int end = (int)strlen(run_dir);
-    while (end > 1 && run_dir[end - 1] == '/')
-        end--;
-    int start = end;
-    while (start > 0 && run_dir[start - 1] != '/')
-        start--;
-    snprintf(name, sizeof name, "%.*s", end - start, run_dir + start);
-    int status = out_dir != NULL ? rdp_make_directory(out_dir) : RDP_OK;
+    int status = rdp_make_directory(target->directory);
     if (status == RDP_OK)
-        status = draw(&metrics, strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ? "" : name,
-                      out_dir != NULL ? out_dir : run_dir);
-    free(metrics.columns[0]);
+        status = draw_epochs(&metrics, note, target);
+    rdp_plot_table_free(&metrics);
     return status;
+}
+
+/* A run without --step-log has no steps.csv. */
+static int plot_steps(const char *run_dir, const char *note, const struct rdp_plot_target *target)
+{
+    char path[4096];
+    struct rdp_plot_table steps;
+    RDP_TRY(path_of(run_dir, "steps.csv", path));
+    if (access(path, F_OK) != 0 && errno == ENOENT)
+        return RDP_OK;
+    RDP_TRY(rdp_plot_table_read(path, steps_names, STEPS_COLUMNS, &steps));
+    int status = draw_steps(&steps, note, target);
+    rdp_plot_table_free(&steps);
+    return status;
+}
+
+int rdp_plot_run(const char *run_dir, const char *out_dir, bool say)
+{
+    const struct rdp_plot_target target = {out_dir != NULL ? out_dir : run_dir, say};
+    char name[256];
+    rdp_plot_run_name(run_dir, name);
+    RDP_TRY(plot_metrics(run_dir, name, &target));
+    RDP_TRY(plot_steps(run_dir, name, &target));
+    return rdp_plot_confusion(run_dir, &target);
 }

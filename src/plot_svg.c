@@ -106,7 +106,7 @@ static void put_escaped(FILE *out, const char *text, size_t most)
     }
 }
 
-static void put_text(FILE *out, double x, double y, const char *attributes, const char *text)
+void rdp_svg_text(FILE *out, double x, double y, const char *attributes, const char *text)
 {
     fprintf(out, "<text x=\"%.1f\" y=\"%.1f\" %s>", x, y, attributes);
     put_escaped(out, text, NOTE_BYTES);
@@ -139,14 +139,14 @@ static void put_axes(FILE *out, const struct rdp_chart *chart, const struct axis
     }
     fputs("</g>\n<g font-size=\"12\" fill=\"#333333\">\n", out);
     for (double tick = ceil(x_axis->low / x_axis->step); tick * x_axis->step <= x_axis->high; tick++)
-        put_text(out, place(x_axis, tick * x_axis->step, LEFT, RIGHT), BOTTOM + 20, "text-anchor=\"middle\"",
+        rdp_svg_text(out, place(x_axis, tick * x_axis->step, LEFT, RIGHT), BOTTOM + 20, "text-anchor=\"middle\"",
                  tick_label(x_axis, tick * x_axis->step, label));
     for (double tick = ceil(y_axis->low / y_axis->step - 1e-6); tick <= last; tick++)
-        put_text(out, LEFT - 10, place(y_axis, tick * y_axis->step, BOTTOM, TOP) + 4, "text-anchor=\"end\"",
+        rdp_svg_text(out, LEFT - 10, place(y_axis, tick * y_axis->step, BOTTOM, TOP) + 4, "text-anchor=\"end\"",
                  tick_label(y_axis, tick * y_axis->step, label));
-    put_text(out, (LEFT + RIGHT) / 2, BOTTOM + 43, "text-anchor=\"middle\" font-size=\"13\"", chart->x_label);
+    rdp_svg_text(out, (LEFT + RIGHT) / 2, BOTTOM + 43, "text-anchor=\"middle\" font-size=\"13\"", chart->x_label);
     fprintf(out, "<g transform=\"translate(20 %.1f) rotate(-90)\">", (TOP + BOTTOM) / 2);
-    put_text(out, 0, 0, "text-anchor=\"middle\" font-size=\"13\"", chart->y_label);
+    rdp_svg_text(out, 0, 0, "text-anchor=\"middle\" font-size=\"13\"", chart->y_label);
     fprintf(out,
             "</g>\n</g>\n<path d=\"M%.1f %.1fV%.1fH%.1f\" fill=\"none\" stroke=\"#333333\" "
             "shape-rendering=\"crispEdges\"/>\n",
@@ -197,14 +197,14 @@ void rdp_chart_write(FILE *out, const struct rdp_chart *chart)
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" viewBox=\"0 0 %.0f %.0f\" "
             "font-family=\"'DejaVu Sans', Verdana, Helvetica, Arial, sans-serif\">\n"
             "<rect width=\"100%%\" height=\"100%%\" fill=\"#ffffff\"/>\n", WIDTH, HEIGHT, WIDTH, HEIGHT);
-    put_text(out, LEFT, 36, "font-size=\"19\" font-weight=\"bold\" fill=\"#111111\"", chart->title);
-    put_text(out, RIGHT, 36, "font-size=\"12\" fill=\"#777777\" text-anchor=\"end\"", chart->note);
+    rdp_svg_text(out, LEFT, 36, "font-size=\"19\" font-weight=\"bold\" fill=\"#111111\"", chart->title);
+    rdp_svg_text(out, RIGHT, 36, "font-size=\"12\" fill=\"#777777\" text-anchor=\"end\"", chart->note);
     put_axes(out, chart, &x_axis, &y_axis);
     for (int s = 0; s < chart->series_count; s++)
         if (put_series(out, chart, &chart->series[s], &x_axis, &y_axis))
             legend_x = put_legend(out, &chart->series[s], legend_x);
     if (legend_x == LEFT)
-        put_text(out, (LEFT + RIGHT) / 2, (TOP + BOTTOM) / 2,
-                 "font-size=\"14\" fill=\"#777777\" text-anchor=\"middle\"", "no values in metrics.csv");
+        rdp_svg_text(out, (LEFT + RIGHT) / 2, (TOP + BOTTOM) / 2,
+                 "font-size=\"14\" fill=\"#777777\" text-anchor=\"middle\"", "no values");
     fputs("</svg>\n", out);
 }

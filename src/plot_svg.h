@@ -1,4 +1,5 @@
-/* One line chart as an SVG document: axes with round ticks, grid, legend, title. plot.c decides what is drawn. */
+/* One line chart as an SVG document: axes with round ticks, grid, legend, title. plot.c decides what is drawn. And text, for
+ * plot_confusion.c. */
 #ifndef RDP_PLOT_SVG_H
 #define RDP_PLOT_SVG_H
 
@@ -24,5 +25,7 @@ struct rdp_chart {
 /* Values beyond 1e15 count as missing: a loss that ran away must not flatten what was before. Errors show in
  * ferror(out). */
 void rdp_chart_write(FILE *out, const struct rdp_chart *chart);
+/* A text element, escaped, of at most 60 bytes; bytes that are no UTF-8 become U+FFFD. `attributes` are taken as is. */
+void rdp_svg_text(FILE *out, double x, double y, const char *attributes, const char *text);
 
 #endif

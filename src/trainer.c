@@ -64,8 +64,8 @@ static int choose_looks(struct rdp_trainer *trainer)
 
 static double rate_of(const struct rdp_trainer *trainer, int64_t step)
 {
-    return rdp_schedule_lr(&trainer->options, trainer->steps_per_epoch,
-                           trainer->steps_per_epoch * trainer->options.epochs, step);
+    return trainer->standing.plateau_factor * rdp_schedule_lr(&trainer->options, trainer->steps_per_epoch,
+                                                              trainer->steps_per_epoch * trainer->options.epochs, step);
 }
 
 static int start_step(struct rdp_trainer *trainer, int ahead)
@@ -143,6 +143,21 @@ static struct clocks read_clocks(const struct rdp_trainer *trainer)
     return (struct clocks){rdp_now(), trainer->trained_seconds, trainer->step->exposed_seconds, trainer->trained_steps};
 }
 
+/* What follows from the measure of a whole epoch: the best so far, and, if it is an evaluation that a longer run would
+ * have made as well, what --schedule plateau and --early-stopping count. */
+static int judge_epoch(struct rdp_trainer *trainer, const struct rdp_epoch_metrics *metrics)
+{
+    struct rdp_standing *standing = &trainer->standing;
+    const struct rdp_options *options = &trainer->options;
+    const double measure = trainer->validation != NULL ? metrics->val_loss : 1 - metrics->test_accuracy;
+    if (options->evaluate_every > 0 && metrics->epoch % options->evaluate_every == 0) {
+        standing->stale = measure < standing->best ? 0 : standing->stale + 1;
+        if (options->schedule == RDP_SCHEDULE_PLATEAU)
+            rdp_schedule_plateau_step(options, standing, measure);
+    }
+    return rdp_trainer_save_best(trainer, measure);
+}
+
 /* Closes the books of an epoch (or of the part of one in which the run ends): evaluation, table row, best checkpoint.
  */
 static int finish_epoch(struct rdp_trainer *trainer, const struct clocks *since, bool last)
@@ -181,9 +196,7 @@ static int finish_epoch(struct rdp_trainer *trainer, const struct clocks *since,
     }
     RDP_TRY(rdp_report_epoch(trainer->report, options->epochs, &metrics, &timing));
     /* A part of an epoch is no candidate: a run that goes on through it would not have been measured there. */
-    if (!evaluated || !whole)
-        return RDP_OK;
-    return rdp_trainer_save_best(trainer, trainer->validation != NULL ? metrics.val_loss : 1 - metrics.test_accuracy);
+    return evaluated && whole ? judge_epoch(trainer, &metrics) : RDP_OK;
 }
 
 /* Saves where the run stands and leaves. */
@@ -201,9 +214,15 @@ static int stop_here(struct rdp_trainer *trainer)
     return RDP_ESTOPPED;
 }
 
+bool rdp_trainer_stopped_early(const struct rdp_trainer *trainer)
+{
+    return trainer->options.early_stopping > 0 && trainer->standing.stale >= trainer->options.early_stopping;
+}
+
+/* The same on every rank: they have the same evaluations. */
 static bool finished(const struct rdp_trainer *trainer)
 {
-    return trainer->standing.step >= trainer->total_steps;
+    return trainer->standing.step >= trainer->total_steps || rdp_trainer_stopped_early(trainer);
 }
 
 /* The steps of one epoch, from where the run stands; then its end, if it gets there. */
@@ -225,10 +244,10 @@ static int run_epoch(struct rdp_trainer *trainer)
             RDP_TRY(rdp_trainer_save(trainer, &written));
         if (!ends)
             continue;
-        const bool last = finished(trainer);
         const int every = trainer->options.checkpoint_epochs;
+        RDP_TRY(finish_epoch(trainer, &since, finished(trainer)));
+        const bool last = finished(trainer); /* also by what the evaluation said */
         const bool end_due = last && rdp_trainer_keeps_checkpoints(trainer);
-        RDP_TRY(finish_epoch(trainer, &since, last));
         if (stop && !last)
             return stop_here(trainer);
         if (save || end_due || (every > 0 && standing->epoch % every == 0))
@@ -243,9 +262,9 @@ int rdp_trainer_run(struct rdp_trainer *trainer)
     trainer->start_time = trainer->last_save_time = rdp_now();
     if (finished(trainer)) { /* resumed after its end: tells its result again */
         struct rdp_epoch_metrics unused;
-        return evaluate(trainer, &unused);
+        RDP_TRY(evaluate(trainer, &unused));
     }
     while (!finished(trainer))
         RDP_TRY(run_epoch(trainer));
-    return RDP_OK;
+    return rdp_trainer_final_test(trainer);
 }

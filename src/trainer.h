@@ -1,6 +1,7 @@
 /*
- * A training run: what it consists of, and its loop. cmd_train.c sets it up and reports its end; trainer.c runs it;
- * trainer_save.c writes and reads its checkpoints; trainer_banner.c says at the start what will happen.
+ * A training run: what it consists of, and its loop. cmd_train.c sets it up; trainer.c runs it; trainer_save.c writes
+ * and reads its checkpoints; trainer_final.c tests the best weights; trainer_banner.c says at the start what will
+ * happen, trainer_result.c at the end what did.
  */
 #ifndef RDP_TRAINER_H
 #define RDP_TRAINER_H
@@ -35,6 +36,8 @@ struct rdp_trainer {
     int report_every;                    /* steps between looks at the loss */
     int64_t profile_first, profile_last; /* of --profile-steps, from 1; 0: none */
     struct rdp_evaluation last_test;     /* of the end of the run */
+    struct rdp_evaluation best_test;     /* of the best weights; count 0 unless others than the last were tested */
+    int64_t best_epoch;                  /* whose weights the run's result is of; 0: not the best, but the last */
     bool save_failed;                    /* a checkpoint could not be written: exit code 3 at the end */
     char resumed_from[RDP_PATH_MAX];     /* "" for a new run */
     double start_time, last_save_time;   /* seconds, monotonic */
@@ -45,6 +48,19 @@ struct rdp_trainer {
 /* trainer.c: from where `standing` is to the end. RDP_ESTOPPED after a signal, with a checkpoint written. Collective.
  */
 int rdp_trainer_run(struct rdp_trainer *trainer);
+
+/* Whether --early-stopping has ended it, or would. */
+bool rdp_trainer_stopped_early(const struct rdp_trainer *trainer);
+
+/* trainer_final.c: --final-test. When the run is over, puts the best checkpoint's weights and running statistics into the
+ * network and tests them. RDP_EUSAGE if --final-test best cannot be had. Agreed. */
+int rdp_trainer_final_test(struct rdp_trainer *trainer);
+/* The run's result, which its last line tells. */
+const struct rdp_evaluation *rdp_trainer_result(const struct rdp_trainer *trainer);
+
+/* trainer_result.c. Collective. Rank 0 writes and draws what remains of the run; the accuracy line is the last word, also
+ * when one of the files cannot be written. RDP_EIO also if a checkpoint could not be written earlier. */
+int rdp_trainer_report_result(const struct rdp_trainer *trainer);
 
 /* trainer_save.c. Collective. A checkpoint that cannot be written is a warning, sets save_failed, and *written is
  * false. */

@@ -50,6 +50,9 @@ static void say_training(const struct rdp_trainer *trainer)
             rdp_schedule_lr(options, trainer->steps_per_epoch, trainer->steps_per_epoch * options->epochs, 0),
             rdp_schedule_lr(options, trainer->steps_per_epoch, trainer->steps_per_epoch * options->epochs,
                             trainer->total_steps - 1));
+    if (options->schedule == RDP_SCHEDULE_PLATEAU)
+        rdp_say("            x %g after %d evaluations in a row without a lower validation loss\n",
+                options->plateau_factor, options->plateau_patience + 1);
     if (comm->size > 1)
         rdp_say("Gradients   %zu bucket%s over %s, %s backward; batch-norm statistics %s\n",
                 rdp_buckets_count(trainer->step->buckets), rdp_buckets_count(trainer->step->buckets) == 1 ? "" : "s",
