@@ -34,7 +34,10 @@ static const struct command commands[] = {
     {"info", RDP_CMD_INFO, rdp_cmd_info, NULL, "info", "build, libraries, devices, ranks, binding"},
     {"bench", RDP_CMD_BENCH, rdp_cmd_bench, NULL, "bench [--recipe FILE] [--OPTION VALUE]...",
      "measure training speed"},
-    {"plot", RDP_CMD_PLOT, NULL, rdp_cmd_plot, "plot RUN_DIR [--out DIR]", "draw loss, accuracy and learning rate"},
+    {"plot", RDP_CMD_PLOT, NULL, rdp_cmd_plot, "plot RUN_DIR [--out DIR]",
+     "draw loss, accuracy, learning rate, confusion matrix"},
+    {"draw", RDP_CMD_DRAW, NULL, rdp_cmd_draw, "draw [--recipe FILE] [--OPTION VALUE]... --out FILE.dot",
+     "draw a model's layers for Graphviz"},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 

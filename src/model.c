@@ -238,32 +238,42 @@ int64_t rdp_layer_multiply_adds(const struct rdp_layer *layer)
     return layer->kind == RDP_LAYER_FC ? outputs * layer->in.channels : 0;
 }
 
-void rdp_model_summary(const struct rdp_model *model, FILE *out)
+int64_t rdp_layer_parameters(const struct rdp_model *model, const struct rdp_layer *layer)
+{
+    int64_t total = 0;
+    for (int p = 0; p < layer->parameter_count; p++)
+        if (model->parameters[layer->first_parameter + p].kind == RDP_PARAMETER_TRAINED)
+            total += model->parameters[layer->first_parameter + p].count;
+    return total;
+}
+
+void rdp_layer_describe(const struct rdp_layer *layer, char kind[RDP_NAME_MAX], char shape[RDP_NAME_MAX])
 {
     static const char *const kinds[] = {"Conv2d", "BatchNorm2d", "ZeroPad", "AvgPool2d", "Linear"};
+    if (layer->kind == RDP_LAYER_FC || layer->kind == RDP_LAYER_POOL)
+        snprintf(shape, RDP_NAME_MAX, "[%d]", layer->out.channels);
+    else
+        snprintf(shape, RDP_NAME_MAX, "[%d, %d, %d]", layer->out.channels, layer->out.height, layer->out.width);
+    if (layer->kind == RDP_LAYER_CONV)
+        snprintf(kind, RDP_NAME_MAX, "Conv2d %dx%d stride %d", layer->kernel, layer->kernel, layer->stride);
+    else
+        snprintf(kind, RDP_NAME_MAX, "%s%s%s", kinds[layer->kind], layer->residual != RDP_NO_LAYER ? " + add" : "",
+                 layer->activation == RDP_ACT_RELU         ? " + ReLU"
+                 : layer->activation == RDP_ACT_LEAKY_RELU ? " + LeakyReLU"
+                                                           : "");
+}
+
+void rdp_model_summary(const struct rdp_model *model, FILE *out)
+{
     int64_t multiply_adds = 0;
-    char number[2][32], shape[48], kind[64];
+    char number[2][32], shape[RDP_NAME_MAX], kind[RDP_NAME_MAX];
     fprintf(out, "%-26s %-24s %-18s %12s %14s\n", "Layer", "Kind", "Output shape", "Params", "Multiply-adds");
     for (int i = 0; i < model->layer_count; i++) {
         const struct rdp_layer *layer = &model->layers[i];
-        int64_t parameters = 0;
-        for (int p = 0; p < layer->parameter_count; p++)
-            if (model->parameters[layer->first_parameter + p].kind == RDP_PARAMETER_TRAINED)
-                parameters += model->parameters[layer->first_parameter + p].count;
         multiply_adds += rdp_layer_multiply_adds(layer);
-        if (layer->kind == RDP_LAYER_FC || layer->kind == RDP_LAYER_POOL)
-            snprintf(shape, sizeof shape, "[%d]", layer->out.channels);
-        else
-            snprintf(shape, sizeof shape, "[%d, %d, %d]", layer->out.channels, layer->out.height, layer->out.width);
-        if (layer->kind == RDP_LAYER_CONV)
-            snprintf(kind, sizeof kind, "Conv2d %dx%d stride %d", layer->kernel, layer->kernel, layer->stride);
-        else
-            snprintf(kind, sizeof kind, "%s%s%s", kinds[layer->kind], layer->residual != RDP_NO_LAYER ? " + add" : "",
-                     layer->activation == RDP_ACT_RELU         ? " + ReLU"
-                     : layer->activation == RDP_ACT_LEAKY_RELU ? " + LeakyReLU"
-                                                               : "");
+        rdp_layer_describe(layer, kind, shape);
         fprintf(out, "%-26s %-24s %-18s %12s %14s\n", layer->name, kind, shape,
-                rdp_format_thousands(number[0], sizeof number[0], parameters),
+                rdp_format_thousands(number[0], sizeof number[0], rdp_layer_parameters(model, layer)),
                 rdp_format_thousands(number[1], sizeof number[1], rdp_layer_multiply_adds(layer)));
     }
     fprintf(out, "Multiply-adds per image: %s\n", rdp_format_thousands(number[0], sizeof number[0], multiply_adds));

@@ -58,6 +58,10 @@ void rdp_model_destroy(struct rdp_model *model);
 int64_t rdp_model_parameters(const struct rdp_model *model);
 /* Multiply-adds of one image's forward pass through a layer (convolutions and fc; 0 for others). */
 int64_t rdp_layer_multiply_adds(const struct rdp_layer *layer);
+/* Trained parameters of a layer. */
+int64_t rdp_layer_parameters(const struct rdp_model *model, const struct rdp_layer *layer);
+/* "Conv2d 3x3 stride 1" and "[64, 32, 32]" (channels, height, width), for people. */
+void rdp_layer_describe(const struct rdp_layer *layer, char kind[RDP_NAME_MAX], char shape[RDP_NAME_MAX]);
 /* Per-layer table; last line "Total params: 4,977,226". */
 void rdp_model_summary(const struct rdp_model *model, FILE *out);
 

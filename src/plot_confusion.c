@@ -15,7 +15,11 @@
 #include "io/file.h"
 #include "plot_svg.h"
 
-enum { CLASSES_MAX = 256, BYTES_MAX = 4 << 20, NUMBERED_MOST = 24 /* classes: more have cells too small for numbers */ };
+enum {
+    CLASSES_MAX = 256,
+    BYTES_MAX = 4 << 20,
+    NUMBERED_MOST = 24 /* classes: more have cells too small for numbers */
+};
 
 struct matrix {
     char note[256]; /* the run's name */
@@ -130,7 +134,7 @@ static void draw(FILE *out, const void *what)
             "<rect width=\"100%%\" height=\"100%%\" fill=\"#ffffff\"/>\n",
             width, height, width, height);
     rdp_svg_text(out, 24, 36, "font-size=\"19\" font-weight=\"bold\" fill=\"#111111\"", "Confusion matrix");
-    rdp_svg_text(out, width - 24, 58, "font-size=\"12\" fill=\"#777777\" text-anchor=\"end\"", matrix->note);
+    rdp_svg_text(out, width - 24, 36, "font-size=\"12\" fill=\"#777777\" text-anchor=\"end\"", matrix->note);
     rdp_svg_text(out, left, 78, "font-size=\"13\" fill=\"#333333\"", "predicted class");
     fprintf(out, "<g transform=\"translate(20 %.1f) rotate(-90)\">", (top + bottom) / 2);
     rdp_svg_text(out, 0, 0, "text-anchor=\"middle\" font-size=\"13\" fill=\"#333333\"", "true class");

@@ -46,7 +46,8 @@ static int write_summary(const struct rdp_trainer *trainer)
     rdp_json_real(&json, "test_accuracy", accuracy_of(test));
     rdp_json_real(&json, "test_loss", test->loss);
     rdp_json_text(&json, "tested_weights", best ? "best" : "last");
-    rdp_json_integer(&json, "tested_epoch", best ? trainer->best_epoch : trainer->standing.epoch + (trainer->standing.epoch_step > 0));
+    rdp_json_integer(&json, "tested_epoch",
+                     best ? trainer->best_epoch : trainer->standing.epoch + (trainer->standing.epoch_step > 0));
     rdp_json_real(&json, "best_validation_loss", trainer->validation != NULL ? trainer->standing.best : NAN);
     rdp_json_integer(&json, "last_test_correct", last->correct);
     rdp_json_real(&json, "last_test_accuracy", accuracy_of(last));

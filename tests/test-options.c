@@ -185,11 +185,19 @@ static void test_check(void **state)
     assert_refused(RDP_CMD_TRAIN, "--blocks 1,1", "--blocks has 2 stages", "--widths has 4");
     assert_refused(RDP_CMD_TRAIN, "--batch 100 --accumulate 3", "multiple of --accumulate 3", "");
     assert_refused(RDP_CMD_TRAIN, "--epochs 5 --warmup-epochs 5", "--warmup-epochs 5", "shorter");
-    assert_refused(RDP_CMD_TRAIN, "--schedule onecycle --warmup-epochs 1", "onecycle", "its own rise");
+    assert_refused(RDP_CMD_TRAIN, "--schedule plateau", "--schedule plateau goes by the validation loss", "--val-fraction");
+    assert_refused(RDP_CMD_TRAIN, "--final-test best", "--final-test best goes by", "--val-fraction");
+    assert_refused(RDP_CMD_TRAIN, "--early-stopping 3 --final-test best --val-fraction 0.1 --evaluate-every 0",
+                   "--early-stopping goes by", "--evaluate-every 1");
+    assert_refused(RDP_CMD_TRAIN, "--final-test best --val-fraction 0.1 --checkpoint-epochs 0", "checkpoints are off",
+                   "--final-test last");
+    assert_refused(RDP_CMD_TRAIN, "--schedule cosine --lr 0.1 --min-lr 0.2", "--min-lr 0.2 is above", "0.1");
+    assert_refused(RDP_CMD_TRAIN, "--milestones 3,2", "--milestones: 2 does not come after 3", "");
     assert_refused(RDP_CMD_TRAIN, "--nesterov --momentum 0", "--nesterov needs", "");
     assert_refused(RDP_CMD_TRAIN, "--shortcut pad --widths 64,32,64,64", "stage 2 narrows from 64 to 32", "");
     struct rdp_options options;
     assert_int_equal(parse(&options, RDP_CMD_TRAIN, "--shortcut pad --block bottleneck --widths 16,32,64,64"), RDP_OK);
+    assert_int_equal(parse(&options, RDP_CMD_TRAIN, "--schedule onecycle --warmup-epochs 1"), RDP_OK);
 }
 
 static void read_refused(const char *text, const char *part)
@@ -388,9 +396,14 @@ static void test_differences(void **state)
     b.epochs = 20; /* a longer run continues a shorter one, unless its schedule looks at the end */
     rdp_options_differences(&a, &b, names, sizeof names);
     assert_string_equal(names, "");
+    for (int schedule = RDP_SCHEDULE_CONSTANT; schedule <= RDP_SCHEDULE_PLATEAU; schedule++) {
+        const bool looks = schedule == RDP_SCHEDULE_COSINE || schedule == RDP_SCHEDULE_ONECYCLE ||
+                           schedule == RDP_SCHEDULE_POLYNOMIAL;
+        a.schedule = b.schedule = (enum rdp_schedule_kind)schedule;
+        rdp_options_differences(&a, &b, names, sizeof names);
+        assert_string_equal(names, looks ? "epochs" : "");
+    }
     a.schedule = b.schedule = RDP_SCHEDULE_COSINE;
-    rdp_options_differences(&a, &b, names, sizeof names);
-    assert_string_equal(names, "epochs");
     b.lr = 1;
     rdp_options_differences(&a, &b, names, 5); /* cut, not overrun */
     assert_int_equal(strlen(names), 4);

@@ -1,4 +1,4 @@
-/* plot.h: the three SVG files, for odd but valid metrics, and what is refused. */
+/* plot.h: the SVG files of epochs, steps and classes, for odd but valid metrics, and what is refused. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,7 +17,9 @@
 
 #define HEADER "epoch,step,lr,train_loss,train_accuracy,val_loss,val_accuracy,test_loss,test_accuracy\n"
 
-static const char *const svg_names[] = {"loss.svg", "accuracy.svg", "learning-rate.svg"};
+static const char *const svg_names[] = {"loss.svg", "accuracy.svg", "learning-rate.svg"}; /* of metrics.csv */
+static const char *const other_names[] = {"loss-steps.svg", "learning-rate-steps.svg", "confusion.svg", "metrics.csv",
+                                          "steps.csv", "confusion.csv"};
 static char base[64], run[128], other[256];
 
 static int set_up(void **state)
@@ -39,8 +41,10 @@ static void remove_files(const char *directory)
         snprintf(path, sizeof path, "%s/%s", directory, svg_names[i]);
         unlink(path);
     }
-    snprintf(path, sizeof path, "%s/metrics.csv", directory);
-    unlink(path);
+    for (size_t i = 0; i < sizeof other_names / sizeof *other_names; i++) {
+        snprintf(path, sizeof path, "%s/%s", directory, other_names[i]);
+        unlink(path);
+    }
     rmdir(directory);
 }
 
@@ -55,14 +59,19 @@ static int tear_down(void **state)
     return rmdir(base);
 }
 
-static void write_metrics(const char *text)
+static void write_file(const char *name, const char *text)
 {
     char path[512];
-    snprintf(path, sizeof path, "%s/metrics.csv", run);
+    snprintf(path, sizeof path, "%s/%s", run, name);
     FILE *file = fopen(path, "w");
     assert_non_null(file);
     fputs(text, file);
     assert_int_equal(fclose(file), 0);
+}
+
+static void write_metrics(const char *text)
+{
+    write_file("metrics.csv", text);
 }
 
 /* The file's text, owned by the caller. Every tag is closed, in order, and no text holds what XML forbids. */
@@ -109,7 +118,7 @@ static int count(const char *text, const char *part)
 static void draw(const char *metrics)
 {
     write_metrics(metrics);
-    if (rdp_plot_run(run, NULL) != RDP_OK)
+    if (rdp_plot_run(run, NULL, false) != RDP_OK)
         fail_msg("%s", rdp_fail_message());
 }
 
@@ -177,9 +186,94 @@ static void test_out_directory(void **state)
 {
     (void)state;
     write_metrics(HEADER "1,390,0.1,2.1,0.25,,,1.9,0.31\n");
-    assert_int_equal(rdp_plot_run(run, other), RDP_OK);
+    assert_int_equal(rdp_plot_run(run, other, false), RDP_OK);
     for (int f = 0; f < 3; f++)
         free(read_svg(other, svg_names[f]));
+}
+
+static bool exists(const char *directory, const char *name)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    return access(path, F_OK) == 0;
+}
+
+/* Without a validation set its curve and its legend are absent; with one they are there. */
+static void test_validation_curve(void **state)
+{
+    (void)state;
+    draw(HEADER "1,390,0.1,2.1,0.25,,,1.9,0.31\n2,780,0.1,1.1,0.65,,,1.3,0.61\n");
+    char *loss = read_svg(run, "loss.svg");
+    assert_int_equal(count(loss, "<polyline"), 2);
+    assert_null(strstr(loss, "validation"));
+    assert_non_null(strstr(loss, ">epoch<"));
+    free(loss);
+    draw(HEADER "1,390,0.1,2.1,0.25,2,0.3,,\n2,780,0.1,1.1,0.65,1.2,0.6,,\n");
+    loss = read_svg(run, "loss.svg");
+    assert_non_null(strstr(loss, ">validation</tspan> 1.2000 (min 1.2000)"));
+    assert_null(strstr(loss, ">test<"));
+    free(loss);
+    assert_false(exists(run, "loss-steps.svg") || exists(run, "confusion.svg"));
+}
+
+static void test_steps(void **state)
+{
+    (void)state;
+    write_file("steps.csv", "step,lr,loss\n1,0.1,2\n2,0.2,1\n3,0.1,4\n");
+    draw(HEADER "1,3,0.1,2.1,0.25,,,1.9,0.31\n");
+    char *loss = read_svg(run, "loss-steps.svg"), *lr = read_svg(run, "learning-rate-steps.svg");
+    assert_int_equal(count(loss, "<circle"), 3);
+    assert_non_null(strstr(loss, ">training steps<"));
+    assert_non_null(strstr(loss, ">train</tspan> of each step"));
+    assert_non_null(strstr(lr, ">learning rate</tspan>"));
+    assert_non_null(strstr(lr, ">0.20<"));
+    free(loss);
+    free(lr);
+}
+
+/* 2,500 steps become 834 points, each the mean of three: a loss that jumps between 0 and 3 every step of three is 1. */
+static void test_many_steps(void **state)
+{
+    char *text = calloc(1, 1 << 17), *at = text;
+    (void)state;
+    assert_non_null(text);
+    at += sprintf(at, "step,lr,loss\n");
+    for (int step = 1; step <= 2500; step++)
+        at += sprintf(at, "%d,%.17g,%d\n", step, 1e-4 * step, step % 3 == 0 ? 3 : 0);
+    write_file("steps.csv", text);
+    free(text);
+    draw(HEADER "1,2500,0.1,2.1,0.25,,,1.9,0.31\n");
+    char *loss = read_svg(run, "loss-steps.svg"), *lr = read_svg(run, "learning-rate-steps.svg");
+    const char *points = strstr(loss, "points=\"");
+    assert_non_null(points);
+    char *numbers = strndup(points, strcspn(points + 8, "\"") + 8);
+    assert_int_equal(count(numbers, ","), 834);
+    free(numbers);
+    assert_non_null(strstr(loss, "mean of every 3 steps"));
+    /* 833 means of 1 and the last step's own loss, 0: the axis ends at 1, not at 3. */
+    assert_non_null(strstr(loss, ">1.0<"));
+    assert_null(strstr(loss, ">3.0<"));
+    assert_non_null(strstr(lr, "of every 3 steps' last"));
+    free(loss);
+    free(lr);
+}
+
+static void test_all_into_another_directory(void **state)
+{
+    (void)state;
+    write_metrics(HEADER "1,390,0.1,2.1,0.25,,,1.9,0.31\n");
+    write_file("steps.csv", "step,lr,loss\n1,0.1,2\n");
+    write_file("confusion.csv", "true/predicted,a,b\na,1,2\nb,3,4\n");
+    assert_int_equal(rdp_plot_run(run, other, false), RDP_OK);
+    for (int i = 0; i < 3; i++) {
+        assert_true(exists(other, other_names[i]));
+        assert_false(exists(run, other_names[i]));
+        free(read_svg(other, other_names[i]));
+    }
+    write_file("steps.csv", "step,lr,loss\n1,0.1\n");
+    assert_int_equal(rdp_plot_run(run, other, false), RDP_EUSAGE);
+    assert_non_null(strstr(rdp_fail_message(), "steps.csv:2: fewer than the header's 3 columns"));
+    rdp_fail_clear();
 }
 
 static void test_refusals(void **state)
@@ -197,12 +291,12 @@ static void test_refusals(void **state)
         {HEADER "\n", "metrics.csv:2: fewer"},
     };
     (void)state;
-    assert_int_equal(rdp_plot_run(run, NULL), RDP_EUSAGE);
+    assert_int_equal(rdp_plot_run(run, NULL, false), RDP_EUSAGE);
     assert_non_null(strstr(rdp_fail_message(), "No such file"));
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         rdp_fail_clear();
         write_metrics(cases[i].text);
-        int status = rdp_plot_run(run, NULL);
+        int status = rdp_plot_run(run, NULL, false);
         if (status != RDP_EUSAGE || strstr(rdp_fail_message(), cases[i].message) == NULL)
             fail_msg("case %zu: %s \"%s\" without \"%s\"", i, rdp_status_name(status), rdp_fail_message(),
                      cases[i].message);
@@ -215,7 +309,8 @@ int main(void)
 #define WITH_DIRECTORY(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         WITH_DIRECTORY(test_three_series), WITH_DIRECTORY(test_odd_metrics), WITH_DIRECTORY(test_many_epochs),
-        WITH_DIRECTORY(test_out_directory), WITH_DIRECTORY(test_refusals),
+        WITH_DIRECTORY(test_out_directory), WITH_DIRECTORY(test_refusals), WITH_DIRECTORY(test_validation_curve),
+        WITH_DIRECTORY(test_steps), WITH_DIRECTORY(test_many_steps), WITH_DIRECTORY(test_all_into_another_directory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

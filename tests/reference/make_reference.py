@@ -164,16 +164,57 @@ def schedules():
     # SequentialLR warns about its own inner calls.
     warnings.filterwarnings("ignore", message="The epoch parameter")
 
-    def warm_cosine(optimizer):
-        return lr.SequentialLR(optimizer, [lr.LinearLR(optimizer, start_factor=1 / 20, end_factor=1.0, total_iters=19),
-                                           lr.CosineAnnealingLR(optimizer, T_max=280)], milestones=[20])
+    def warm(steps, make):
+        """A rise over that many steps, then the schedule, which counts from there."""
+        def sequence(optimizer):
+            rise = lr.LinearLR(optimizer, start_factor=1 / steps, end_factor=1.0, total_iters=steps - 1)
+            return lr.SequentialLR(optimizer, [rise, make(optimizer)], milestones=[steps])
+        return sequence
+
+    def plateau(base, losses, **values):
+        """The rate after each of the losses."""
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=base)
+        schedule = lr.ReduceLROnPlateau(optimizer, **values)
+        rates = []
+        for loss in losses:
+            schedule.step(loss)
+            rates.append(optimizer.param_groups[0]["lr"])
+        return torch.tensor(rates, dtype=torch.float64)
+
+    # A loss that falls ever more slowly, with noise, a jump and a loss that is no number; exact in float32, as the file holds it.
+    noise = torch.rand(120, generator=torch.Generator().manual_seed(1))
+    epochs = torch.arange(120, dtype=torch.float32)
+    losses = (2 * torch.exp(-epochs / 15) + 0.3 + 0.08 * noise)
+    losses[40:44] += 1
+    losses[50] = float("nan")
+    losses[5] = losses[4] * (1 - 1e-3)
 
     return {
         "onecycle": rates(0.2, 390, lambda o: lr.OneCycleLR(o, 0.2, total_steps=390, pct_start=0.3, anneal_strategy="cos",
                                                             div_factor=25, final_div_factor=1e4, cycle_momentum=False)),
         "cosine": rates(0.1, 300, lambda o: lr.CosineAnnealingLR(o, T_max=300)),
         "step": rates(0.1, 100, lambda o: lr.StepLR(o, 30, 0.1)),
-        "warmup_cosine": rates(0.1, 300, warm_cosine),
+        "warmup_cosine": rates(0.1, 300, warm(20, lambda o: lr.CosineAnnealingLR(o, T_max=280))),
+        "cosine_min": rates(0.1, 77, lambda o: lr.CosineAnnealingLR(o, T_max=77, eta_min=1e-3)),
+        "step_steps": rates(0.3, 61, lambda o: lr.StepLR(o, 8, 0.2)),
+        "multistep": rates(0.1, 97, lambda o: lr.MultiStepLR(o, [20, 45, 46], 0.2)),
+        "polynomial": rates(0.1, 101, lambda o: lr.PolynomialLR(o, total_iters=101, power=2.0)),
+        # PolynomialLR ends at 0: the way down to 1e-3 is its way down from 1e-3 less.
+        "polynomial_min": 1e-3 + rates(0.1 - 1e-3, 53, lambda o: lr.PolynomialLR(o, total_iters=53, power=0.9)),
+        "onecycle_linear": rates(0.2, 391, lambda o: lr.OneCycleLR(o, 0.2, total_steps=391, pct_start=0.25,
+                                                                   anneal_strategy="linear", div_factor=10,
+                                                                   final_div_factor=100, cycle_momentum=False)),
+        "warmup_onecycle": rates(0.2, 101, warm(7, lambda o: lr.OneCycleLR(o, 0.2, total_steps=94, pct_start=0.3,
+                                                                           div_factor=25, final_div_factor=1e4,
+                                                                           cycle_momentum=False))),
+        "warmup_step": rates(0.1, 101, warm(7, lambda o: lr.StepLR(o, 20, 0.1))),
+        "warmup_multistep": rates(0.1, 101, warm(7, lambda o: lr.MultiStepLR(o, [20, 40], 0.1))),
+        "warmup_polynomial": rates(0.1, 101, warm(7, lambda o: lr.PolynomialLR(o, total_iters=94, power=2.0))),
+        "warmup_constant": rates(0.1, 21, warm(7, lambda o: lr.ConstantLR(o, factor=1.0))),
+        "plateau_losses": losses.double(),
+        "plateau": plateau(0.1, losses.tolist(), factor=0.5, patience=2, threshold=1e-2, cooldown=3, min_lr=1e-3),
+        "plateau_default": plateau(0.1, losses.tolist()),
+        "plateau_eager": plateau(0.1, losses.tolist(), factor=0.1, patience=0, threshold=0.0, cooldown=0),
     }
 
 
