@@ -12,7 +12,8 @@
 
 typedef void (*writer)(FILE *out, const struct rdp_evaluation *evaluation, const struct rdp_dataset_info *info);
 
-/* RFC 4180: a name with a comma or a quote in it stands in quotes. One row is one line: control characters become spaces. */
+/* RFC 4180: a name with a comma or a quote in it stands in quotes. A row is one line: control characters become spaces.
+ */
 static void put_name(FILE *out, const char *name)
 {
     const bool quoted = strpbrk(name, ",\"") != NULL;

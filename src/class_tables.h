@@ -1,5 +1,5 @@
-/* What a run's final test leaves besides its accuracy: classes.csv (class, correct, of, accuracy) and confusion.csv (a row
- * per true class, a column per predicted one, counts). plot_confusion.c draws the latter. */
+/* What a run's final test leaves besides its accuracy: classes.csv (class, correct, of, accuracy) and confusion.csv (a
+ * row per true class, a column per predicted one, counts). plot_confusion.c draws the latter. */
 #ifndef RDP_CLASS_TABLES_H
 #define RDP_CLASS_TABLES_H
 

@@ -1,5 +1,5 @@
-/* A model as a directed graph in Graphviz's language (graphviz.org/doc/info/lang.html): a node per layer, clusters for stages
- * and blocks, an edge per array that a layer reads. The same model gives the same bytes. */
+/* A model as a directed graph in Graphviz's language (graphviz.org/doc/info/lang.html): a node per layer, clusters for
+ * stages and blocks, an edge per array that a layer reads. The same model gives the same bytes. */
 #ifndef RDP_DRAW_H
 #define RDP_DRAW_H
 

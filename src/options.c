@@ -351,7 +351,7 @@ void rdp_options_begin(struct rdp_options *options)
             rdp_option_set(&rdp_option_rows[i], options, rdp_option_rows[i].initial, reason);
 }
 
-/* Whether the learning rate follows the distance to the run's end. If not, a longer run is the shorter one continued. */
+/* Whether the learning rate follows the distance to the run's end. If not, a longer run continues a shorter one. */
 static bool looks_at_the_end(enum rdp_schedule_kind schedule)
 {
     return schedule == RDP_SCHEDULE_COSINE || schedule == RDP_SCHEDULE_ONECYCLE ||

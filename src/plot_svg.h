@@ -1,5 +1,5 @@
-/* One line chart as an SVG document: axes with round ticks, grid, legend, title. plot.c decides what is drawn. And text, for
- * plot_confusion.c. */
+/* One line chart as an SVG document: axes with round ticks, grid, legend, title. plot.c decides what is drawn; text, for
+ * plot_confusion.c as well. */
 #ifndef RDP_PLOT_SVG_H
 #define RDP_PLOT_SVG_H
 

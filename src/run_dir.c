@@ -84,6 +84,23 @@ static int remove_checkpoints(const char *directory)
     return status;
 }
 
+/* --force: nor may a result of it lie beside those of the new run, which may not write one of that name. */
+static int remove_results(const struct rdp_options *options)
+{
+    static const char *const names[] = {"steps.csv",       "summary.json",     "classes.csv",
+                                        "confusion.csv",   "confusion.svg",    "loss.svg",
+                                        "accuracy.svg",    "learning-rate.svg", "loss-steps.svg",
+                                        "learning-rate-steps.svg"};
+    char path[RDP_PATH_MAX + 32];
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        rdp_run_dir_path(options, names[i], path, sizeof path);
+        if (unlink(path) != 0 && errno != ENOENT)
+            return rdp_fail(RDP_EUSAGE, "%s: cannot delete this result of the run that --force replaces: %s", path,
+                            strerror(errno));
+    }
+    return RDP_OK;
+}
+
 static int open_directory(const struct rdp_options *options, int *lock)
 {
     char path[RDP_PATH_MAX + 32];
@@ -99,7 +116,10 @@ static int open_directory(const struct rdp_options *options, int *lock)
     if (status != RDP_OK)
         return RDP_EUSAGE; /* the message says why; nothing was lost */
     RDP_TRY(lock_directory(options, lock));
-    return options->force && !resume ? remove_checkpoints(path) : RDP_OK;
+    if (!options->force || resume)
+        return RDP_OK;
+    RDP_TRY(remove_checkpoints(path));
+    return remove_results(options);
 }
 
 int rdp_run_dir_open(struct rdp_options *options, struct rdp_comm *comm, int *lock)

@@ -52,14 +52,14 @@ int rdp_trainer_run(struct rdp_trainer *trainer);
 /* Whether --early-stopping has ended it, or would. */
 bool rdp_trainer_stopped_early(const struct rdp_trainer *trainer);
 
-/* trainer_final.c: --final-test. When the run is over, puts the best checkpoint's weights and running statistics into the
- * network and tests them. RDP_EUSAGE if --final-test best cannot be had. Agreed. */
+/* trainer_final.c: --final-test. When the run is over, puts the best checkpoint's weights and running statistics into
+ * the network and tests them. RDP_EUSAGE if --final-test best cannot be had. Agreed. */
 int rdp_trainer_final_test(struct rdp_trainer *trainer);
 /* The run's result, which its last line tells. */
 const struct rdp_evaluation *rdp_trainer_result(const struct rdp_trainer *trainer);
 
-/* trainer_result.c. Collective. Rank 0 writes and draws what remains of the run; the accuracy line is the last word, also
- * when one of the files cannot be written. RDP_EIO also if a checkpoint could not be written earlier. */
+/* trainer_result.c. Collective. Rank 0 writes and draws what remains of the run; the accuracy line is the last word,
+ * also when one of the files cannot be written. RDP_EIO also if a checkpoint could not be written earlier. */
 int rdp_trainer_report_result(const struct rdp_trainer *trainer);
 
 /* trainer_save.c. Collective. A checkpoint that cannot be written is a warning, sets save_failed, and *written is

@@ -1,8 +1,8 @@
 /*
  * The weights that a run's result is of: --final-test. The best ones lie in checkpoints/best.h5, which trainer_save.c
- * wrote when their validation loss was measured; the last ones are in the network. Called once, when the run is over and
- * its last checkpoint is written, for what the network held is then gone. Everything that the best epoch left is put
- * back, each rank's running statistics included, so that the test gives what it gave then, to the bit.
+ * wrote when their validation loss was measured; the last ones are in the network. Called once, when the run is over
+ * and its last checkpoint is written, for what the network held is then gone. Everything that the best epoch left is
+ * put back, each rank's running statistics included, so that the test gives what it gave then, to the bit.
  */
 #include <math.h>
 

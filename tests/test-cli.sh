@@ -169,7 +169,7 @@ refuse "more ranks than images" "3 ranks|2 training images" ranks 3 "${train[@]}
 # ---- help -----------------------------------------------------------------------------------------------------------------
 
 accept "help" "$program" --help
-for command in train prepare summary eval predict inspect info bench plot; do
+for command in train prepare summary eval predict inspect info bench plot draw; do
     says "help names $command" "resnet-dp \[?$command"
 done
 accept "version" "$program" --version
@@ -189,6 +189,7 @@ inspect
 info device threads
 bench recipe blocks precision threads batch accumulate bucket-mb overlap sync-bn steps repeats json
 plot out
+draw recipe blocks widths out
 END
 
 # ---- what works -----------------------------------------------------------------------------------------------------------

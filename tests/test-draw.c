@@ -1,6 +1,6 @@
 /*
- * draw.h: the networks of all recipes' kinds as Graphviz text: every layer a node in the cluster of its stage and block,
- * every array that is read an edge, the same text twice; and, where Graphviz is installed, that it takes it.
+ * draw.h: the networks of all recipes' kinds as Graphviz text: every layer a node in the cluster of its stage and
+ * block, every array that is read an edge, the same text twice; and, where Graphviz is installed, that it takes it.
  */
 #include <setjmp.h>
 #include <stdarg.h>
