@@ -284,7 +284,7 @@ const struct rdp_option rdp_option_rows[] = {
             "steps between looks at the loss and at signals; 0: 1 on CPUs, 16 on GPUs"),
     TEXT("profile-steps", "A:B", profile_steps, "", 0, TRAIN,
          "GPU: steps that a profiler collects, as with nsys profile --capture-range=cudaProfilerApi"),
-    YES_NO("plot", plot, "yes", 0, TRAIN, "draw loss, accuracy and learning rate when the run ends"),
+    YES_NO("plot", plot, "yes", 0, TRAIN, "draw losses, accuracy, learning rate and confusion matrix when the run ends"),
     INTEGER("samples", samples, "8", 1, 1000, 0, SHEET, "training images on the sheet, one per row"),
     INTEGER("variants", variants, "8", 1, 1000, 0, SHEET,
             "epochs on the sheet, one per column behind the image itself"),

@@ -45,12 +45,12 @@ static int tear_down(void **state)
 /* The file's text, owned by the caller. */
 static char *read_back(const char *name)
 {
-    char path[256], *text = calloc(1, 16 << 20);
+    char path[256], *text = calloc(1, 1 << 20);
     path_of(path, name);
     FILE *file = fopen(path, "r");
     assert_non_null(file);
     assert_non_null(text);
-    assert_true(fread(text, 1, (16 << 20) - 1, file) < (16 << 20) - 1);
+    assert_true(fread(text, 1, (1 << 20) - 1, file) < (1 << 20) - 1);
     fclose(file);
     return text;
 }
@@ -139,11 +139,11 @@ static void test_many_classes(void **state)
     FILE *out = open_memstream(&text, &size);
     assert_non_null(out);
     fputs("true/predicted", out);
-    for (int k = 0; k < 256; k++)
+    for (int k = 0; k < 40; k++)
         fprintf(out, ",class %d", k);
-    for (int k = 0; k < 256; k++) {
+    for (int k = 0; k < 40; k++) {
         fprintf(out, "\nclass %d", k);
-        for (int j = 0; j < 256; j++)
+        for (int j = 0; j < 40; j++)
             fprintf(out, ",%d", j == k ? 777 : 0);
     }
     fputs("\n", out);
@@ -152,7 +152,7 @@ static void test_many_classes(void **state)
     free(text);
     assert_int_equal(plot(), RDP_OK);
     char *svg = read_back("confusion.svg");
-    assert_int_equal(count(svg, "<rect"), 256 * 256 + 2);
+    assert_int_equal(count(svg, "<rect"), 40 * 40 + 2);
     assert_null(strstr(svg, ">777<"));
     free(svg);
 }

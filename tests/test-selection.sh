@@ -28,13 +28,13 @@ shows() {
 }
 
 begin "plateau, stopped at every step"
-plateau=("${few[@]}" --epochs 5 --schedule plateau --plateau-patience 0 --plateau-factor 0.5 --plateau-threshold 0.15
+plateau=("${few[@]}" --epochs 4 --schedule plateau --plateau-patience 0 --plateau-factor 0.5 --plateau-threshold 0.15
     --warmup-epochs 1.5 --resume auto)
 in_dir straight run 0 0 "${plateau[@]}"
-for step in $(seq 1 19) 0; do
+for step in $(seq 1 15) 0; do
     in_dir stopped run 0 0 "${plateau[@]}" --max-steps "$step"
 done
-equal straight stopped metrics.csv metrics.jsonl steps.csv classes.csv confusion.csv checkpoints/ckpt-e0005-s0000020.h5
+equal straight stopped metrics.csv metrics.jsonl steps.csv classes.csv confusion.csv checkpoints/ckpt-e0004-s0000016.h5
 tail -n 2 straight/out >result
 tail -n 2 stopped/out | cmp -s - result || fault "another result: $(tail -n 2 stopped/out)"
 awk -F, 'NR > 1 { lowest = lowest == "" || $3 < lowest ? $3 : lowest } END { exit !(lowest <= 0.025) }' straight/run/metrics.csv ||
@@ -44,7 +44,7 @@ awk -F, 'NR > 1 { lowest = lowest == "" || $3 < lowest ? $3 : lowest } END { exi
 early() {
     local ranks=$1 best accuracy
     shift
-    run 0 "$ranks" "${small[@]}" --lr 0.05 --val-fraction 0.2 --epochs 60 --early-stopping 1 --resume auto "$@"
+    run 0 "$ranks" "${small[@]}" --lr 0.05 --train-images 480 --val-fraction 0.2 --epochs 60 --early-stopping 1 --resume auto "$@"
     best=$(best_epoch)
     [ "$(rows run/metrics.csv)" -eq $((best + 2)) ] || fault "best epoch $best, but $(rows run/metrics.csv) rows"
     [ "$best" -lt 59 ] || fault "it did not stop early"
@@ -62,7 +62,7 @@ early() {
     shows last_test_accuracy "$(column test_accuracy $((best + 1)))"
     shows stopped_early true
     sed -n '/^Class /,$p' out >first
-    run 0 "$ranks" "${small[@]}" --lr 0.05 --val-fraction 0.2 --epochs 60 --early-stopping 1 --resume auto "$@"
+    run 0 "$ranks" "${small[@]}" --lr 0.05 --train-images 480 --val-fraction 0.2 --epochs 60 --early-stopping 1 --resume auto "$@"
     sed -n '/^Class /,$p' out | cmp -s - first || fault "resumed after its end, it tells something else"
 }
 
