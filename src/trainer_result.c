@@ -89,8 +89,8 @@ static void say_end(const struct rdp_trainer *trainer)
 {
     rdp_say("\nRun directory: %s\n", trainer->options.run_dir);
     if (rdp_trainer_stopped_early(trainer))
-        rdp_say("Stopped early: %lld evaluations without a better validation loss\n",
-                (long long)trainer->standing.stale);
+        rdp_say("Stopped early: %lld evaluation%s without a better validation loss\n",
+                (long long)trainer->standing.stale, trainer->standing.stale == 1 ? "" : "s");
     if (trainer->best_epoch == 0)
         return;
     rdp_say("Best epoch: %lld%s, with a validation loss of %.4f", (long long)trainer->best_epoch,

@@ -48,7 +48,7 @@ early() {
     best=$(best_epoch)
     [ "$(rows run/metrics.csv)" -eq $((best + 2)) ] || fault "best epoch $best, but $(rows run/metrics.csv) rows"
     [ "$best" -lt 59 ] || fault "it did not stop early"
-    grep -q "^Stopped early: 1 evaluations without a better validation loss$" out || fault "it does not say that it stopped early"
+    grep -q "^Stopped early: 1 evaluation without a better validation loss$" out || fault "it does not say that it stopped early"
     accuracy=$(awk -v a="$(column test_accuracy "$best")" 'BEGIN { printf "%.2f", 100 * a }')
     tail -n 1 out | grep -q "^Test accuracy: $accuracy % ([0-9]* of 200)$" || fault "$(tail -n 1 out), not $accuracy"
     accuracy=$(awk -v a="$(column test_accuracy $((best + 1)))" 'BEGIN { printf "%.2f", 100 * a }')
