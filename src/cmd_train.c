@@ -1,4 +1,5 @@
 /* `resnet-dp train`: sets a run up, lets trainer.c run it, reports its end. */
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -79,7 +80,13 @@ static int make_network(struct rdp_trainer *trainer)
     return rdp_comm_agree(session->comm, status, "making the training step");
 }
 
-/* Rank 0: the files that describe the run. */
+/* A run that ended by --max-steps has a row for the part of an epoch in which it did; resumed, it still ends there. */
+static bool ended_within_epoch(const struct rdp_trainer *trainer)
+{
+    return trainer->standing.step >= trainer->total_steps && trainer->standing.epoch_step > 0;
+}
+
+/* Rank 0: the files that describe the run. There is no summary of a run that goes on: it says how one ended. */
 static int open_report(struct rdp_trainer *trainer)
 {
     char path[RDP_PATH_MAX + 32], *text;
@@ -89,12 +96,16 @@ static int open_report(struct rdp_trainer *trainer)
         .active = active,
         .progress = trainer->options.progress,
         .steps = trainer->options.step_log,
-        .resume_epoch = resumes ? trainer->standing.epoch : -1,
+        .resume_epoch = resumes ? trainer->standing.epoch + ended_within_epoch(trainer) : -1,
         .resume_step = resumes ? trainer->standing.step : -1,
     };
     RDP_TRY(rdp_report_open(&trainer->report, trainer->options.run_dir, &options));
     if (!active)
         return RDP_OK;
+    rdp_run_dir_path(&trainer->options, "summary.json", path, sizeof path);
+    if (unlink(path) != 0 && errno != ENOENT)
+        return rdp_fail(RDP_EUSAGE, "%s: cannot delete this summary of an earlier run: %s; choose another --run-dir",
+                        path, strerror(errno));
     RDP_TRY(rdp_options_to_text(&trainer->options, &text));
     rdp_run_dir_path(&trainer->options, "recipe.ini", path, sizeof path);
     struct rdp_bytes piece = {text, strlen(text)};
@@ -128,16 +139,17 @@ static int set_up(struct rdp_trainer *trainer)
     trainer->augment = rdp_session_augment(&trainer->options, trainer->data.mean, trainer->data.std);
     trainer->standing.best = trainer->standing.plateau_best = INFINITY;
     trainer->standing.plateau_factor = 1;
-    RDP_TRY(rdp_trainer_resume(trainer));
-    RDP_TRY(rdp_comm_agree(comm, open_report(trainer), "opening the run's files"));
     trainer->steps_per_epoch = rdp_sampler_steps(trainer->sampler);
     trainer->total_steps = trainer->steps_per_epoch * trainer->options.epochs;
     if (trainer->options.max_steps > 0 && trainer->options.max_steps < trainer->total_steps)
         trainer->total_steps = trainer->options.max_steps;
+    RDP_TRY(rdp_trainer_resume(trainer));
+    RDP_TRY(rdp_comm_agree(comm, open_report(trainer), "opening the run's files"));
     return rdp_trainer_banner(trainer);
 }
 
-static int write_summary(const struct rdp_trainer *trainer)
+/* `state`: "done", or "diverged" for a run that has no result. */
+static int write_summary(const struct rdp_trainer *trainer, const char *state)
 {
     char path[RDP_PATH_MAX + 32], *text = NULL;
     size_t size = 0;
@@ -149,16 +161,18 @@ static int write_summary(const struct rdp_trainer *trainer)
     rdp_json_begin(&json, out, 1);
     rdp_json_object(&json, NULL);
     rdp_json_text(&json, "program", "resnet-dp " RDP_VERSION " (" RDP_GIT_ID ")");
+    rdp_json_text(&json, "state", state);
     rdp_json_text(&json, "device", trainer->session->device->description);
     rdp_json_integer(&json, "ranks", trainer->session->comm->size);
     rdp_json_text(&json, "data", trainer->data.source);
+    rdp_json_integer(&json, "data_crc32c", trainer->data.content_crc32c);
     rdp_json_integer(&json, "parameters", rdp_model_parameters(trainer->model));
     rdp_json_integer(&json, "epochs", trainer->standing.epoch);
     rdp_json_integer(&json, "steps", trainer->standing.step);
     rdp_json_integer(&json, "test_images", test->count);
     rdp_json_integer(&json, "test_correct", test->correct);
     rdp_json_real(&json, "test_accuracy", test->count > 0 ? (double)test->correct / (double)test->count : NAN);
-    rdp_json_real(&json, "test_loss", test->loss);
+    rdp_json_real(&json, "test_loss", test->count > 0 ? test->loss : NAN);
     rdp_json_real(&json, "training_seconds", trainer->trained_seconds);
     rdp_json_real(&json, "images_per_second",
                   trainer->trained_seconds > 0
@@ -185,7 +199,7 @@ static int finish(struct rdp_trainer *trainer)
     if (trainer->session->comm->rank == 0) {
         if (trainer->last_test.count > 0)
             rdp_evaluation_print(&trainer->last_test, &trainer->data);
-        status = write_summary(trainer);
+        status = write_summary(trainer, "done");
         /* A run that was over when it was resumed may stand in a new directory, with nothing to draw. */
         if (status == RDP_OK && trainer->options.plot && trainer->trained_steps > 0)
             status = rdp_plot_run(trainer->options.run_dir, NULL);
@@ -197,6 +211,21 @@ static int finish(struct rdp_trainer *trainer)
     if (trainer->save_failed && trainer->session->comm->rank == 0)
         rdp_log_error("the last checkpoint could not be written (see the warning above); make room and --resume auto");
     return status == RDP_OK && trainer->save_failed ? RDP_EIO : status;
+}
+
+/* Every rank computed the same sum: one of them speaks, unless that was done when a checkpoint was refused. The summary
+ * says how the run ended, without a result. */
+static int report_divergence(struct rdp_trainer *trainer)
+{
+    struct rdp_comm *comm = trainer->session->comm;
+    int status = RDP_ENUMERIC;
+    if (rdp_fail_message()[0] != '\0')
+        status = rdp_comm_agree(comm, status, "training");
+    rdp_evaluation_free(&trainer->last_test);
+    memset(&trainer->last_test, 0, sizeof trainer->last_test);
+    int written = comm->rank == 0 ? write_summary(trainer, "diverged") : RDP_OK;
+    written = rdp_comm_agree(comm, written, "writing the run's summary");
+    return written == RDP_OK ? status : written;
 }
 
 static void tear_down(struct rdp_trainer *trainer)
@@ -232,8 +261,8 @@ int rdp_cmd_train(const struct rdp_options *options, struct rdp_session *session
         rdp_report_close(trainer.report);
         return status;
     }
-    if (status == RDP_ENUMERIC) /* every rank computed the same sum: one of them speaks */
-        status = rdp_comm_agree(session->comm, status, "training");
+    if (status == RDP_ENUMERIC)
+        status = report_divergence(&trainer);
     tear_down(&trainer);
     return status;
 }

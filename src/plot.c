@@ -1,5 +1,4 @@
-/* From metrics.csv to three charts; see plot.h. Columns are found by name, so that a later version's file can be
- * drawn as well. */
+/* From metrics.csv to three charts; see plot.h. */
 #include "plot.h"
 
 #include <math.h>
@@ -7,17 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/memory.h"
 #include "base/status.h"
-#include "base/text.h"
+#include "io/csv.h"
 #include "io/durable.h"
-#include "io/file.h"
 #include "plot_svg.h"
 
-enum {
-    EPOCH, LR, TRAIN_LOSS, TRAIN_ACCURACY, VAL_LOSS, VAL_ACCURACY, TEST_LOSS, TEST_ACCURACY, COLUMN_COUNT,
-    FIELDS_MAX = 64, BYTES_MAX = 64 << 20
-};
+enum { EPOCH, LR, TRAIN_LOSS, TRAIN_ACCURACY, VAL_LOSS, VAL_ACCURACY, TEST_LOSS, TEST_ACCURACY, COLUMN_COUNT };
 static const char *const column_names[COLUMN_COUNT] = {
     "epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy",
 };
@@ -25,98 +19,22 @@ static const char *const column_names[COLUMN_COUNT] = {
 /* Okabe and Ito's colours, which people with colour-blindness can tell apart. */
 static const char *const train_colour = "#0072b2", *const val_colour = "#e69f00", *const test_colour = "#d55e00";
 
-struct metrics {
-    size_t rows;
-    double *columns[COLUMN_COUNT]; /* `rows` values each, in one block owned by columns[0]; NAN: empty */
-};
-
-/* Cuts the next line off; NULL at the end. Accepts CR LF. */
-static char *next_line(char **rest)
+static int read_metrics(const char *path, struct rdp_csv *metrics)
 {
-    char *line = *rest, *end = line + strcspn(line, "\n");
-    if (*line == '\0')
-        return NULL;
-    *rest = end + (*end == '\n');
-    *end = '\0';
-    line[strcspn(line, "\r")] = '\0';
-    return line;
-}
-
-static int read_header(const char *path, char *line, int column_of[FIELDS_MAX], int *fields)
-{
-    bool has_epoch = false;
-    *fields = 0;
-    for (char *name; (name = strsep(&line, ",")) != NULL; (*fields)++) {
-        if (*fields == FIELDS_MAX)
-            return rdp_fail(RDP_EUSAGE, "%s:1: more than %d columns; this is no metrics.csv", path, FIELDS_MAX);
-        column_of[*fields] = -1;
-        for (int c = 0; c < COLUMN_COUNT; c++)
-            if (strcmp(name, column_names[c]) == 0)
-                column_of[*fields] = c;
-        has_epoch = has_epoch || column_of[*fields] == EPOCH;
+    RDP_TRY(rdp_csv_read(path, column_names, COLUMN_COUNT, metrics));
+    if (metrics->rows == 0) {
+        rdp_csv_free(metrics);
+        return rdp_fail(RDP_EUSAGE, "%s: no epoch in it yet; there is nothing to draw", path);
     }
-    if (!has_epoch)
-        return rdp_fail(RDP_EUSAGE, "%s:1: the header names no column `epoch`; this is no metrics.csv", path);
+    for (size_t row = 0; row < metrics->rows; row++) {
+        double epoch = metrics->columns[EPOCH][row];
+        if ((epoch >= 0 && epoch <= 1e9) && (row == 0 || epoch >= metrics->columns[EPOCH][row - 1]))
+            continue;
+        rdp_csv_free(metrics);
+        return rdp_fail(RDP_EUSAGE, "%s:%zu: the epoch is missing, out of range or before the last row's", path,
+                        row + 2);
+    }
     return RDP_OK;
-}
-
-static int read_row(const char *path, int line_number, char *line, const int column_of[FIELDS_MAX], int fields,
-                    struct metrics *metrics, size_t row)
-{
-    int field = 0;
-    for (char *word; (word = strsep(&line, ",")) != NULL; field++) {
-        double value = NAN;
-        if (field == fields)
-            return rdp_fail(RDP_EUSAGE, "%s:%d: more than the header's %d columns", path, line_number, fields);
-        if (*word != '\0' && !rdp_parse_real(word, &value))
-            return rdp_fail(RDP_EUSAGE, "%s:%d: column %d is no number: %.40s", path, line_number, field + 1, word);
-        if (column_of[field] >= 0)
-            metrics->columns[column_of[field]][row] = value;
-    }
-    if (field < fields)
-        return rdp_fail(RDP_EUSAGE, "%s:%d: fewer than the header's %d columns", path, line_number, fields);
-    double epoch = metrics->columns[EPOCH][row];
-    if (!(epoch >= 0 && epoch <= 1e9) || (row > 0 && epoch < metrics->columns[EPOCH][row - 1]))
-        return rdp_fail(RDP_EUSAGE, "%s:%d: the epoch is missing, out of range or before the last row's", path,
-                        line_number);
-    return RDP_OK;
-}
-
-static int read_metrics(const char *path, struct metrics *metrics)
-{
-    char *text = NULL, *rest, *line;
-    void *memory = NULL;
-    int column_of[FIELDS_MAX], fields, status, line_number = 1;
-    size_t lines = 0;
-    memset(metrics, 0, sizeof *metrics);
-    RDP_TRY(rdp_file_read_text(path, BYTES_MAX, &text));
-    for (const char *c = text; *c != '\0'; c++)
-        lines += *c == '\n';
-    rest = text;
-    line = next_line(&rest);
-    if (line == NULL) {
-        status = rdp_fail(RDP_EUSAGE, "%s:1: the file is empty", path);
-        goto done;
-    }
-    RDP_TRY_GOTO(status, read_header(path, line, column_of, &fields), done);
-    RDP_TRY_GOTO(status, rdp_calloc(&memory, (lines + 1) * COLUMN_COUNT, sizeof(double), "the metrics"), done);
-    for (int c = 0; c < COLUMN_COUNT; c++)
-        metrics->columns[c] = (double *)memory + (size_t)c * (lines + 1);
-    for (size_t i = 0; i < (lines + 1) * COLUMN_COUNT; i++)
-        metrics->columns[0][i] = NAN;
-    while ((line = next_line(&rest)) != NULL) {
-        RDP_TRY_GOTO(status, read_row(path, ++line_number, line, column_of, fields, metrics, metrics->rows), done);
-        metrics->rows++;
-    }
-    if (metrics->rows == 0)
-        status = rdp_fail(RDP_EUSAGE, "%s: no epoch in it yet; there is nothing to draw", path);
-done:
-    if (status != RDP_OK) {
-        free(memory);
-        metrics->columns[0] = NULL;
-    }
-    free(text);
-    return status;
 }
 
 static int write_chart(const char *out_dir, const char *name, const struct rdp_chart *chart)
@@ -144,7 +62,7 @@ static void format_loss(char text[16], double loss)
 }
 
 /* "0.2713 (min 0.2712)": the last value there is and the best of all. */
-static void describe(char legend[64], const struct metrics *metrics, const double *values, bool percent)
+static void describe(char legend[64], const struct rdp_csv *metrics, const double *values, bool percent)
 {
     double last = NAN, best = NAN;
     char text[2][16];
@@ -162,7 +80,7 @@ static void describe(char legend[64], const struct metrics *metrics, const doubl
         snprintf(legend, 64, "%s (min %s)", text[0], text[1]);
 }
 
-static int draw_three(const struct metrics *metrics, const char *out_dir, const char *name, struct rdp_chart chart,
+static int draw_three(const struct rdp_csv *metrics, const char *out_dir, const char *name, struct rdp_chart chart,
                       int train, int val, int test, bool percent)
 {
     char legends[3][64];
@@ -179,7 +97,7 @@ static int draw_three(const struct metrics *metrics, const char *out_dir, const 
     return write_chart(out_dir, name, &chart);
 }
 
-static int draw(const struct metrics *metrics, const char *note, const char *out_dir)
+static int draw(const struct rdp_csv *metrics, const char *note, const char *out_dir)
 {
     struct rdp_chart chart = {.note = note, .x_label = "epoch", .points = metrics->rows, .x = metrics->columns[EPOCH]};
     chart.title = chart.y_label = "Loss";
@@ -204,7 +122,7 @@ static int draw(const struct metrics *metrics, const char *note, const char *out
 int rdp_plot_run(const char *run_dir, const char *out_dir)
 {
     char path[4096], name[256];
-    struct metrics metrics;
+    struct rdp_csv metrics;
     if (snprintf(path, sizeof path, "%s/metrics.csv", run_dir) >= (int)sizeof path)
         return rdp_fail(RDP_EUSAGE, "%s: the path is too long", run_dir);
     RDP_TRY(read_metrics(path, &metrics));
@@ -225,6 +143,6 @@ int rdp_plot_run(const char *run_dir, const char *out_dir)
     if (status == RDP_OK)
         status = draw(&metrics, strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ? "" : name,
                       out_dir != NULL ? out_dir : run_dir);
-    free(metrics.columns[0]);
+    rdp_csv_free(&metrics);
     return status;
 }
