@@ -1,6 +1,6 @@
 /*
  * A sweep: the same training for a list of options' values, one case after the other, and the table of what came out.
- * sweep_make.c puts the cases together from a file of sections, --vary and the command line; sweep_case.c tells from a
+ * sweep_read.c reads the file of sections and --vary, sweep_make.c puts the cases together; sweep_case.c tells from a
  * case's run directory where it stands; sweep_table.c writes the tables and the plot; cmd_sweep.c runs the cases.
  *
  * Nothing but the cases' run directories says what is finished: a sweep that was killed goes on when the same command is
