@@ -68,8 +68,9 @@ const struct rdp_option rdp_option_rows[] = {
     TEXT("recipe", "FILE", recipe, "", RDP_OPTION_NO_RECIPE, MODEL | SHEET, "INI file whose keys are option names"),
     TEXT("checkpoint", "FILE", checkpoint, "", 0, NETWORK, "the trained network"),
     TEXT("data", "FILE.h5", data, "cifar10.h5", 0, TRAIN | EVAL | SHEET, "data set made by prepare"),
-    TEXT("run-dir", "DIR", run_dir, "", 0, TRAIN, "where the run is written; default runs/<recipe>-<UTC date-time>"),
-    YES_NO("force", force, "no", RDP_OPTION_NO_RECIPE, TRAIN, "reuse a run directory that holds another run"),
+    TEXT("run-dir", "DIR", run_dir, "", 0, TRAIN, "where the run is written; default runs/<recipe>-<UTC date-time>; sweep: runs/sweep-<file>"),
+    YES_NO("force", force, "no", RDP_OPTION_NO_RECIPE, TRAIN,
+           "reuse a run directory that holds another run; sweep: run cases anew whose options have changed"),
     TEXT("from", "PATH", from, "", 0, RDP_CMD_PREPARE,
          "directory with the official CIFAR-10 binaries, or their .tar.gz"),
     YES_NO("synthetic", synthetic, "no", 0, RDP_CMD_PREPARE, "make a small learnable data set instead of reading one"),
@@ -273,7 +274,7 @@ const struct rdp_option rdp_option_rows[] = {
     INTEGER64("checkpoint-steps", checkpoint_steps, "0", 0, INFINITY, 0, TRAIN, "steps between checkpoints; 0: off"),
     REAL("checkpoint-minutes", checkpoint_minutes, "0", 0, 1e6, 0, TRAIN, "minutes between checkpoints; 0: off"),
     INTEGER("keep", keep, "3", 0, 1000000, 0, TRAIN, "latest checkpoints to keep, besides the best; 0: all"),
-    TEXT("resume", "none|auto|FILE", resume, "none", 0, TRAIN,
+    TEXT("resume", "none|auto|FILE", resume, "none", 0, RDP_CMD_TRAIN, /* a sweep always goes on */
          "go on from a checkpoint; auto: from the run directory's latest, if any"),
 #undef GROUP
 #define GROUP "reporting"

@@ -44,9 +44,6 @@ static int name_sweep(struct rdp_sweep *sweep, const struct rdp_sweep_source *so
 static int check_command_line(const struct rdp_sweep_source *source)
 {
     const struct rdp_options *line = source->command_line;
-    if (line->given[rdp_option_find("resume") - rdp_option_rows])
-        return rdp_fail(RDP_EUSAGE, "--resume: a sweep always goes on where it stopped; leave it out (--force runs "
-                                    "cases anew whose options have changed)");
     for (size_t i = 0; i < rdp_option_count; i++) {
         bool varied = false;
         for (int c = 0; c < source->clause_count; c++)

@@ -183,7 +183,7 @@ static void test_refused_vary(void **state)
     assert_refused("--vary|lr=0.1,0.10", "`lr=0.1` and `lr=0.1` have the same options", "");
     assert_refused("--vary|dropout=0.1,0.2", "separate values by |, as in dropout=0|0.1,0.2", "");
     assert_refused("--vary|lr=0.1,0.2|--lr|0.3", "--lr: the cases of the sweep vary it", "");
-    assert_refused("--vary|lr=0.1,0.2|--resume|auto", "--resume: a sweep always goes on", "--force");
+    assert_refused("--vary|lr=0.1,0.2|--resume|auto", "--resume: no option of sweep, but of train", "");
     assert_refused("--vary|batch=16,20|--accumulate|8", "case batch=20: --batch 20 is not a multiple of --accumulate 8",
                    "");
     assert_refused("--vary|seed=1,2|--recipe|none.ini", "case seed=1: recipe none.ini", "No such file");
