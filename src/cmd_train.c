@@ -1,4 +1,5 @@
 /* `resnet-dp train`: sets a run up and lets trainer.c run it. */
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -92,7 +93,13 @@ static int make_network(struct rdp_trainer *trainer)
     return rdp_comm_agree(session->comm, status, "making the training step");
 }
 
-/* Rank 0: the files that describe the run. */
+/* A run that ended by --max-steps has a row for the part of an epoch in which it did; resumed, it still ends there. */
+static bool ended_within_epoch(const struct rdp_trainer *trainer)
+{
+    return trainer->standing.step >= trainer->total_steps && trainer->standing.epoch_step > 0;
+}
+
+/* Rank 0: the files that describe the run. There is no summary of a run that goes on: it says how one ended. */
 static int open_report(struct rdp_trainer *trainer)
 {
     char path[RDP_PATH_MAX + 32], *text;
@@ -102,12 +109,16 @@ static int open_report(struct rdp_trainer *trainer)
         .active = active,
         .progress = trainer->options.progress,
         .steps = trainer->options.step_log,
-        .resume_epoch = resumes ? trainer->standing.epoch : -1,
+        .resume_epoch = resumes ? trainer->standing.epoch + ended_within_epoch(trainer) : -1,
         .resume_step = resumes ? trainer->standing.step : -1,
     };
     RDP_TRY(rdp_report_open(&trainer->report, trainer->options.run_dir, &options));
     if (!active)
         return RDP_OK;
+    rdp_run_dir_path(&trainer->options, "summary.json", path, sizeof path);
+    if (unlink(path) != 0 && errno != ENOENT)
+        return rdp_fail(RDP_EUSAGE, "%s: cannot delete this summary of an earlier run: %s; choose another --run-dir",
+                        path, strerror(errno));
     RDP_TRY(rdp_options_to_text(&trainer->options, &text));
     rdp_run_dir_path(&trainer->options, "recipe.ini", path, sizeof path);
     struct rdp_bytes piece = {text, strlen(text)};
@@ -141,12 +152,12 @@ static int set_up(struct rdp_trainer *trainer)
     trainer->augment = rdp_session_augment(&trainer->options, trainer->data.mean, trainer->data.std);
     trainer->standing.best = trainer->standing.plateau_best = INFINITY;
     trainer->standing.plateau_factor = 1;
-    RDP_TRY(rdp_trainer_resume(trainer));
-    RDP_TRY(rdp_comm_agree(comm, open_report(trainer), "opening the run's files"));
     trainer->steps_per_epoch = rdp_sampler_steps(trainer->sampler);
     trainer->total_steps = trainer->steps_per_epoch * trainer->options.epochs;
     if (trainer->options.max_steps > 0 && trainer->options.max_steps < trainer->total_steps)
         trainer->total_steps = trainer->options.max_steps;
+    RDP_TRY(rdp_trainer_resume(trainer));
+    RDP_TRY(rdp_comm_agree(comm, open_report(trainer), "opening the run's files"));
     return rdp_trainer_banner(trainer);
 }
 
@@ -184,8 +195,8 @@ int rdp_cmd_train(const struct rdp_options *options, struct rdp_session *session
         rdp_report_close(trainer.report);
         return status;
     }
-    if (status == RDP_ENUMERIC) /* every rank computed the same sum: one of them speaks */
-        status = rdp_comm_agree(session->comm, status, "training");
+    if (status == RDP_ENUMERIC)
+        status = rdp_trainer_report_divergence(&trainer);
     tear_down(&trainer);
     return status;
 }

@@ -9,6 +9,7 @@
 #include "session.h"
 
 int rdp_cmd_train(const struct rdp_options *options, struct rdp_session *session);
+int rdp_cmd_sweep(const struct rdp_options *options, struct rdp_session *session);
 int rdp_cmd_eval(const struct rdp_options *options, struct rdp_session *session);
 int rdp_cmd_bench(const struct rdp_options *options, struct rdp_session *session);
 int rdp_cmd_info(const struct rdp_options *options, struct rdp_session *session);

@@ -22,6 +22,8 @@ struct command {
 static const struct command commands[] = {
     {"train", RDP_CMD_TRAIN, rdp_cmd_train, NULL, "[train] [--recipe FILE] [--OPTION VALUE]...",
      "train; the default command"},
+    {"sweep", RDP_CMD_SWEEP, rdp_cmd_sweep, NULL, "sweep [SWEEP.ini] [--vary NAME=V,V;...] [--OPTION VALUE]...",
+     "train for a list of values, compare"},
     {"prepare", RDP_CMD_PREPARE, NULL, rdp_cmd_prepare,
      "prepare --from DIR|TAR.GZ --out FILE.h5 | --synthetic --out FILE.h5", "make the data set file"},
     {"summary", RDP_CMD_SUMMARY, NULL, rdp_cmd_summary, "summary [--recipe FILE] [--OPTION VALUE]...",

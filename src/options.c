@@ -69,8 +69,9 @@ const struct rdp_option rdp_option_rows[] = {
     TEXT("recipe", "FILE", recipe, "", RDP_OPTION_NO_RECIPE, MODEL | SHEET, "INI file whose keys are option names"),
     TEXT("checkpoint", "FILE", checkpoint, "", 0, NETWORK, "the trained network"),
     TEXT("data", "FILE.h5", data, "cifar10.h5", 0, TRAIN | EVAL | SHEET, "data set made by prepare"),
-    TEXT("run-dir", "DIR", run_dir, "", 0, TRAIN, "where the run is written; default runs/<recipe>-<UTC date-time>"),
-    YES_NO("force", force, "no", RDP_OPTION_NO_RECIPE, TRAIN, "reuse a run directory that holds another run"),
+    TEXT("run-dir", "DIR", run_dir, "", 0, TRAIN, "where the run is written; default runs/<recipe>-<UTC date-time>; sweep: runs/sweep-<file>"),
+    YES_NO("force", force, "no", RDP_OPTION_NO_RECIPE, TRAIN,
+           "reuse a run directory that holds another run; sweep: run cases anew whose options have changed"),
     TEXT("from", "PATH", from, "", 0, RDP_CMD_PREPARE,
          "directory with the official CIFAR-10 binaries, or their .tar.gz"),
     YES_NO("synthetic", synthetic, "no", 0, RDP_CMD_PREPARE, "make a small learnable data set instead of reading one"),
@@ -274,7 +275,7 @@ const struct rdp_option rdp_option_rows[] = {
     INTEGER64("checkpoint-steps", checkpoint_steps, "0", 0, INFINITY, 0, TRAIN, "steps between checkpoints; 0: off"),
     REAL("checkpoint-minutes", checkpoint_minutes, "0", 0, 1e6, 0, TRAIN, "minutes between checkpoints; 0: off"),
     INTEGER("keep", keep, "3", 0, 1000000, 0, TRAIN, "latest checkpoints to keep, besides the best; 0: all"),
-    TEXT("resume", "none|auto|FILE", resume, "none", 0, TRAIN,
+    TEXT("resume", "none|auto|FILE", resume, "none", 0, RDP_CMD_TRAIN, /* a sweep always goes on */
          "go on from a checkpoint; auto: from the run directory's latest, if any"),
 #undef GROUP
 #define GROUP "reporting"
@@ -289,7 +290,10 @@ const struct rdp_option rdp_option_rows[] = {
     INTEGER("variants", variants, "8", 1, 1000, 0, SHEET,
             "epochs on the sheet, one per column behind the image itself"),
     TEXT("vary", "NAME=V,V;...", vary, "", RDP_OPTION_NO_RECIPE, RDP_CMD_SWEEP,
-         "options to vary and their values; of several, all combinations"),
+         "options to vary and their values, as in \"lr=0.1,0.3;batch=64,128\"; of several, all combinations; values "
+         "that hold commas are separated by |, as in \"blocks=5,4,3|3,3,3\""),
+    TEXT("title", "TEXT", title, "", RDP_OPTION_NO_RECIPE, RDP_CMD_SWEEP,
+         "heading of the table and the plot; default the name of the sweep's file"),
     INTEGER("top", top, "3", 1, 10, 0, RDP_CMD_PREDICT, "classes to print per image"),
     INTEGER("steps", steps, "10", 1, 1000000, 0, BENCH, "timed steps per repeat"),
     INTEGER("repeats", repeats, "5", 1, 10000, 0, BENCH, "repeats; the median counts"),
@@ -297,6 +301,7 @@ const struct rdp_option rdp_option_rows[] = {
 #undef GROUP
 };
 const size_t rdp_option_count = sizeof rdp_option_rows / sizeof rdp_option_rows[0];
+_Static_assert(sizeof rdp_option_rows / sizeof rdp_option_rows[0] <= RDP_OPTIONS_MAX, "given[] has a place for each");
 
 const struct rdp_command_name rdp_command_names[] = {
     {RDP_CMD_TRAIN, "train", "", 0, 0},
@@ -329,9 +334,9 @@ bool rdp_option_in_recipe(const struct rdp_option *option)
 
 const char *rdp_option_nearest(const char *name, unsigned commands, bool recipe)
 {
-    const char *names[256];
+    const char *names[RDP_OPTIONS_MAX];
     size_t count = 0, length = strlen(name);
-    for (size_t i = 0; i < rdp_option_count && count < 256; i++)
+    for (size_t i = 0; i < rdp_option_count; i++)
         if ((rdp_option_rows[i].commands & commands) && (!recipe || rdp_option_in_recipe(&rdp_option_rows[i])))
             names[count++] = rdp_option_rows[i].name;
     const char *nearest = rdp_nearest_name(name, names, count);
@@ -356,6 +361,17 @@ static bool looks_at_the_end(enum rdp_schedule_kind schedule)
 {
     return schedule == RDP_SCHEDULE_COSINE || schedule == RDP_SCHEDULE_ONECYCLE ||
            schedule == RDP_SCHEDULE_POLYNOMIAL;
+}
+
+void rdp_options_overlay(struct rdp_options *options, const struct rdp_options *from)
+{
+    char text[RDP_OPTION_TEXT_MAX], reason[RDP_OPTION_REASON_MAX];
+    for (size_t i = 0; i < rdp_option_count; i++) {
+        if (!from->given[i])
+            continue;
+        rdp_option_set(&rdp_option_rows[i], options, rdp_option_format(&rdp_option_rows[i], from, text), reason);
+        options->given[i] = true;
+    }
 }
 
 void rdp_options_differences(const struct rdp_options *a, const struct rdp_options *b, char *names, size_t size)

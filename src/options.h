@@ -11,7 +11,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-enum { RDP_STAGES_MAX = 8, RDP_PATH_MAX = 1024 };
+enum { RDP_STAGES_MAX = 8, RDP_PATH_MAX = 1024, RDP_OPTIONS_MAX = 256 };
 
 enum rdp_device_kind { RDP_DEVICE_AUTO, RDP_DEVICE_CPU, RDP_DEVICE_CUDA };
 enum rdp_precision { RDP_FP32, RDP_TF32, RDP_BF16 };
@@ -187,6 +187,7 @@ struct rdp_options {
     char out[RDP_PATH_MAX];              /* prepare, plot, augment, draw: --out FILE */
     int samples, variants;               /* augment: --samples 8 --variants 8: rows and columns of the sheet */
     char vary[RDP_PATH_MAX];             /* sweep: --vary "lr=0.1,0.3,0.5;batch=64,128" */
+    char title[RDP_PATH_MAX];            /* sweep: --title TEXT: of table and plot */
     bool synthetic;                      /* prepare: --synthetic */
     int synthetic_train, synthetic_test; /* prepare: --synthetic-train 10000 --synthetic-test 2000 */
     char checkpoint[RDP_PATH_MAX];       /* eval, predict: --checkpoint FILE */
@@ -197,6 +198,8 @@ struct rdp_options {
     /* words that are no options: image files, the file to inspect, the run directory to plot */
     int argument_count;
     char **arguments; /* point into argv */
+    /* by row of the table: set by the command line, or by the section of a sweep's file; not by a recipe */
+    bool given[RDP_OPTIONS_MAX];
 };
 
 /* Which commands take an option: bits. */
@@ -219,14 +222,26 @@ void rdp_options_default(struct rdp_options *options);
 /* Parses argv[1..] of `command` ("--name value", "--name=value", "--flag" and "--no-flag" for yes|no options, "--"
  * ends options). Starts from the defaults, reads the recipe named on the command line, then applies the command
  * line; of an option given twice the last counts. Then checks what the command requires and, where it takes model
- * options, calls rdp_options_check(). Words that are no options are moved to argv's front, and options->arguments
- * points there. RDP_EUSAGE with the option, the value, what is valid and the nearest name. */
+ * options, calls rdp_options_check(). A sweep's recipe and checks are left to sweep.h, which puts each case together.
+ * Words that are no options are moved to argv's front, and options->arguments points there. RDP_EUSAGE with the option, the value, what is valid and the nearest name. */
 int rdp_options_parse(struct rdp_options *options, int command, const char *command_name, int argc, char **argv);
 /* Applies the keys of an INI text/file (sections are for the reader only: keys are unique). RDP_EUSAGE names file
  * and line. The keys are the train options but --recipe and --force; all commands accept all of them (a recipe
  * serves every command). */
 int rdp_options_read_recipe(struct rdp_options *options, const char *path);
 int rdp_options_read_text(struct rdp_options *options, const char *text, const char *name);
+/* What happens at each [heading] of a file whose sections are sets of options: a sweep's. */
+struct rdp_option_sections {
+    void *user;
+    /* Stores where the section's options are to go; of them, the given ones are marked. false, with the reason. */
+    bool (*begin)(void *user, const char *heading, int line, struct rdp_options **options, char *reason, size_t size);
+    /* Whether the section that began last may set this option. */
+    bool (*takes)(void *user, const char *option);
+};
+/* Reads such a file with the rules of recipes; a key may stand once in each section. RDP_EUSAGE names file and line. */
+int rdp_options_read_sections(const char *path, const struct rdp_option_sections *sections);
+/* Sets in `options` what `from` was given, and marks it as given. */
+void rdp_options_overlay(struct rdp_options *options, const struct rdp_options *from);
 /* "fp32", as --precision says it. */
 const char *rdp_precision_text(const struct rdp_options *options);
 /* The first and last step (from 1) of --profile-steps; 0 and 0 without it. RDP_EUSAGE unless "A:B", 1 <= A <= B. */

@@ -85,6 +85,7 @@ static int take_option(struct command_line *line, const char *word)
         return RDP_OK;
     if (!rdp_option_set(option, line->options, value, reason))
         return rdp_fail(RDP_EUSAGE, "--%s %s: %s", option->name, value, reason);
+    line->options->given[option - rdp_option_rows] = true;
     return RDP_OK;
 }
 
@@ -159,8 +160,10 @@ int rdp_options_parse(struct rdp_options *options, int command, const char *comm
         return rdp_fail(RDP_EINTERNAL, "command %d (%s) is not in the table of commands", command, command_name);
     rdp_options_begin(options);
     options->arguments = argv + (argc > 0);
-    line.recipe_only = true;
+    line.recipe_only = command != RDP_CMD_SWEEP;
     RDP_TRY(walk(&line));
+    if (command == RDP_CMD_SWEEP)
+        return check_required(&line);
     if (options->recipe[0] != '\0')
         RDP_TRY(rdp_options_read_recipe(options, options->recipe));
     line.recipe_only = false;

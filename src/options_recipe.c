@@ -1,6 +1,6 @@
 /*
- * Recipes: INI files whose keys are option names, read by inih. A line holds at most INI_MAX_LINE (200) bytes there,
- * and a line that begins with a blank continues the value before it; long paths are written and read back that way.
+ * Recipes: INI files whose keys are option names, read by inih; and files whose sections each are a set of options
+ * (sweep.h). A line holds at most INI_MAX_LINE (200) bytes there, and a line that begins with a blank continues the value before it; long paths are written and read back that way.
  * inih itself goes on after an error and would split a long line in two, so the reader below hands it one whole line
  * at a time and stops at the first bad one.
  */
@@ -13,17 +13,19 @@
 
 #include "base/memory.h"
 #include "base/status.h"
+#include "io/file.h"
 #include "options_table.h"
 
 enum { RECIPE_BYTES_MAX = 1 << 20, VALUE_BYTES_PER_LINE = 150 };
 
 struct recipe_reader {
-    struct rdp_options *options;
+    struct rdp_options *options; /* NULL before the first section of a file of sections */
+    const struct rdp_option_sections *sections; /* NULL: a recipe, whose headings mean nothing */
     const char *rest;  /* of the text, not read yet */
     int line;          /* number of the line that was read last */
     bool indented;     /* it begins with a blank */
     const struct rdp_option *previous; /* what an indented line continues, NULL after a section's heading */
-    int *first_line;   /* per option: where it was set, 0 if it was not */
+    int *first_line;   /* per option: where it was set, 0 if it was not; in a file of sections, by this section */
     int bad_line;      /* 0: none */
     char reason[RDP_OPTION_REASON_MAX + 2 * RDP_OPTION_TEXT_MAX];
 };
@@ -39,6 +41,20 @@ static int refuse(struct recipe_reader *reader, const char *format, ...)
     vsnprintf(reader->reason, sizeof reader->reason, format, arguments);
     va_end(arguments);
     return 0;
+}
+
+/* Every heading comes through here, also that of a section without keys, which inih does not tell of. */
+static void begin_section(struct recipe_reader *reader, const char *heading)
+{
+    char name[VALUE_BYTES_PER_LINE + 50], reason[RDP_OPTION_REASON_MAX];
+    const char *end = strchr(heading, ']');
+    reader->previous = NULL;
+    if (reader->sections == NULL || end == NULL) /* inih refuses it */
+        return;
+    snprintf(name, sizeof name, "%.*s", (int)(end - heading - 1), heading + 1);
+    memset(reader->first_line, 0, rdp_option_count * sizeof *reader->first_line);
+    if (!reader->sections->begin(reader->sections->user, name, reader->line, &reader->options, reason, sizeof reason))
+        refuse(reader, "[%s]: %s", name, reason);
 }
 
 /* ini_reader: fgets() from the text. */
@@ -60,9 +76,32 @@ static char *next_line(char *buffer, int size, void *user)
     memcpy(buffer + length, "\n", 2);
     reader->rest += length + (reader->rest[length] == '\n');
     reader->indented = buffer[0] == ' ' || buffer[0] == '\t';
-    if (buffer[0] == '[')
-        reader->previous = NULL;
+    const char *start = buffer + (reader->line == 1 && strncmp(buffer, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0);
+    start += strspn(start, " \t");
+    if (*start == '[' && (!reader->indented || reader->previous == NULL)) /* else it continues a value */
+        begin_section(reader, start);
     return buffer;
+}
+
+/* The option of that name, or NULL and a refusal. */
+static const struct rdp_option *find_key(struct recipe_reader *reader, const char *name)
+{
+    const struct rdp_option *option = rdp_option_find(name);
+    const bool in_sections = reader->sections != NULL;
+    if (option == NULL) {
+        const char *nearest = rdp_option_nearest(name, in_sections ? RDP_CMD_SWEEP : RDP_CMD_TRAIN, !in_sections);
+        refuse(reader, "%s: no such option%s%s%s (`resnet-dp train --help` lists them)", name,
+               *nearest ? "; did you mean " : "", nearest, *nearest ? "?" : "");
+    } else if (in_sections && reader->options == NULL) {
+        refuse(reader, "%s stands before the first section: begin with [sweep] for what all cases have", name);
+    } else if (in_sections && !reader->sections->takes(reader->sections->user, name)) {
+        refuse(reader, "%s: not for this section", name);
+    } else if (!in_sections && !rdp_option_in_recipe(option)) {
+        refuse(reader, "%s: not for recipes; give --%s on the command line", name, name);
+    } else {
+        return option;
+    }
+    return NULL;
 }
 
 static int continue_value(struct recipe_reader *reader, const char *more)
@@ -89,25 +128,22 @@ static int take_key(void *user, const char *section, const char *name, const cha
         return 0;
     if (reader->indented && reader->previous != NULL)
         return continue_value(reader, value);
-    const struct rdp_option *option = rdp_option_find(name);
-    if (option == NULL) {
-        const char *nearest = rdp_option_nearest(name, RDP_CMD_TRAIN, true);
-        return refuse(reader, "%s: no such option%s%s%s (`resnet-dp train --help` lists them)", name,
-                      *nearest ? "; did you mean " : "", nearest, *nearest ? "?" : "");
-    }
-    if (!rdp_option_in_recipe(option))
-        return refuse(reader, "%s: not for recipes; give --%s on the command line", name, name);
+    const struct rdp_option *option = find_key(reader, name);
+    if (option == NULL)
+        return 0;
     int *first_line = &reader->first_line[option - rdp_option_rows];
     if (*first_line != 0)
         return refuse(reader, "%s is set a second time, first in line %d; remove one", name, *first_line);
     if (!rdp_option_set(option, reader->options, value, reason))
         return refuse(reader, "%s = %s: %s", name, value, reason);
     *first_line = reader->line;
+    reader->options->given[option - rdp_option_rows] |= reader->sections != NULL;
     reader->previous = option;
     return 1;
 }
 
-int rdp_options_read_text(struct rdp_options *options, const char *text, const char *name)
+static int read_text(struct rdp_options *options, const struct rdp_option_sections *sections, const char *text,
+                     const char *name)
 {
     struct recipe_reader *reader = NULL;
     void *memory = NULL, *lines = NULL;
@@ -116,6 +152,7 @@ int rdp_options_read_text(struct rdp_options *options, const char *text, const c
     RDP_TRY_GOTO(status, rdp_calloc(&lines, rdp_option_count, sizeof(int), "reading a recipe"), done);
     reader = memory;
     reader->options = options;
+    reader->sections = sections;
     reader->rest = text;
     reader->first_line = lines;
     line = ini_parse_stream(next_line, reader, take_key, reader);
@@ -129,6 +166,20 @@ int rdp_options_read_text(struct rdp_options *options, const char *text, const c
 done:
     free(lines);
     free(memory);
+    return status;
+}
+
+int rdp_options_read_text(struct rdp_options *options, const char *text, const char *name)
+{
+    return read_text(options, NULL, text, name);
+}
+
+int rdp_options_read_sections(const char *path, const struct rdp_option_sections *sections)
+{
+    char *text;
+    RDP_TRY(rdp_file_read_text(path, RECIPE_BYTES_MAX, &text));
+    int status = read_text(NULL, sections, text, path);
+    free(text);
     return status;
 }
 

@@ -8,8 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/memory.h"
 #include "base/status.h"
+#include "io/csv.h"
 #include "io/durable.h"
 #include "plot_confusion.h"
 #include "plot_files.h"
@@ -36,7 +36,7 @@ static void format_loss(char text[16], double loss)
 }
 
 /* "0.2713 (min 0.2712)": the last value there is and the best of all. */
-static void describe(char legend[64], const struct rdp_plot_table *metrics, const double *values, bool percent)
+static void describe(char legend[64], const struct rdp_csv *metrics, const double *values, bool percent)
 {
     double last = NAN, best = NAN;
     char text[2][16];
@@ -54,7 +54,7 @@ static void describe(char legend[64], const struct rdp_plot_table *metrics, cons
         snprintf(legend, 64, "%s (min %s)", text[0], text[1]);
 }
 
-static int draw_three(const struct rdp_plot_table *metrics, const struct rdp_plot_target *target, const char *name,
+static int draw_three(const struct rdp_csv *metrics, const struct rdp_plot_target *target, const char *name,
                       struct rdp_chart chart, int train, int val, int test, bool percent)
 {
     char legends[3][64];
@@ -80,7 +80,7 @@ static int draw_one(const struct rdp_plot_target *target, const char *name, stru
     return rdp_plot_save(target, name, draw_chart, &chart);
 }
 
-static int draw_epochs(const struct rdp_plot_table *metrics, const char *note, const struct rdp_plot_target *target)
+static int draw_epochs(const struct rdp_csv *metrics, const char *note, const struct rdp_plot_target *target)
 {
     struct rdp_chart chart = {.note = note, .x_label = "epoch", .points = metrics->rows, .x = metrics->columns[EPOCH]};
     chart.title = chart.y_label = "Loss";
@@ -100,7 +100,7 @@ static int draw_epochs(const struct rdp_plot_table *metrics, const char *note, c
 }
 
 /* Single steps are many and noisy: every `group` of them becomes one point, the mean loss, at the last of them. */
-static size_t group_steps(struct rdp_plot_table *steps)
+static size_t group_steps(struct rdp_csv *steps)
 {
     const size_t group = (steps->rows + STEP_POINTS_MOST - 1) / STEP_POINTS_MOST;
     size_t points = 0;
@@ -117,7 +117,7 @@ static size_t group_steps(struct rdp_plot_table *steps)
     return group;
 }
 
-static int draw_steps(struct rdp_plot_table *steps, const char *note, const struct rdp_plot_target *target)
+static int draw_steps(struct rdp_csv *steps, const char *note, const struct rdp_plot_target *target)
 {
     char legend[64] = "of each step";
     const size_t group = group_steps(steps);
@@ -147,9 +147,9 @@ static int path_of(const char *run_dir, const char *name, char path[4096])
 static int plot_metrics(const char *run_dir, const char *note, const struct rdp_plot_target *target)
 {
     char path[4096];
-    struct rdp_plot_table metrics;
+    struct rdp_csv metrics;
     RDP_TRY(path_of(run_dir, "metrics.csv", path));
-    RDP_TRY(rdp_plot_table_read(path, metrics_names, METRICS_COLUMNS, &metrics));
+    RDP_TRY(rdp_plot_table(path, metrics_names, METRICS_COLUMNS, &metrics));
     for (size_t i = 0; i < metrics.rows; i++) {
         metrics.columns[TRAIN_ACCURACY][i] *= 100;
         metrics.columns[VAL_ACCURACY][i] *= 100;
@@ -158,7 +158,7 @@ static int plot_metrics(const char *run_dir, const char *note, const struct rdp_
     int status = rdp_make_directory(target->directory);
     if (status == RDP_OK)
         status = draw_epochs(&metrics, note, target);
-    rdp_plot_table_free(&metrics);
+    rdp_csv_free(&metrics);
     return status;
 }
 
@@ -166,13 +166,13 @@ static int plot_metrics(const char *run_dir, const char *note, const struct rdp_
 static int plot_steps(const char *run_dir, const char *note, const struct rdp_plot_target *target)
 {
     char path[4096];
-    struct rdp_plot_table steps;
+    struct rdp_csv steps;
     RDP_TRY(path_of(run_dir, "steps.csv", path));
     if (access(path, F_OK) != 0 && errno == ENOENT)
         return RDP_OK;
-    RDP_TRY(rdp_plot_table_read(path, steps_names, STEPS_COLUMNS, &steps));
+    RDP_TRY(rdp_plot_table(path, steps_names, STEPS_COLUMNS, &steps));
     int status = draw_steps(&steps, note, target);
-    rdp_plot_table_free(&steps);
+    rdp_csv_free(&steps);
     return status;
 }
 

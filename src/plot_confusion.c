@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "base/status.h"
 #include "base/text.h"
+#include "io/csv.h"
 #include "io/file.h"
 #include "plot_svg.h"
 
@@ -78,12 +79,12 @@ static int read_counts(const char *path, int row, char *line, struct matrix *mat
 static int read_matrix(const char *path, char *text, struct matrix *matrix)
 {
     void *memory;
-    RDP_TRY(read_names(path, rdp_plot_next_line(&text), matrix));
+    RDP_TRY(read_names(path, rdp_csv_next_line(&text), matrix));
     const size_t classes = (size_t)matrix->classes;
     RDP_TRY(rdp_calloc(&memory, classes * classes, sizeof(int64_t), "the confusion matrix"));
     matrix->counts = memory;
     for (int row = 0; row < matrix->classes; row++)
-        RDP_TRY(read_counts(path, row, rdp_plot_next_line(&text), matrix));
+        RDP_TRY(read_counts(path, row, rdp_csv_next_line(&text), matrix));
     if (*text != '\0')
         return rdp_fail(RDP_EUSAGE, "%s:%d: more rows than classes", path, matrix->classes + 2);
     return RDP_OK;

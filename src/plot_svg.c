@@ -14,7 +14,7 @@
 #define TOP 84.0
 #define BOTTOM 424.0
 #define VALUE_MOST 1e15
-enum { MARKERS_MOST = 60, NOTE_BYTES = 60 };
+enum { MARKERS_MOST = 60, NOTE_BYTES = 60, NAME_BYTES = 38 };
 
 struct axis {
     double low, high, step; /* ticks at the multiples of step */
@@ -41,6 +41,10 @@ static void set_step(struct axis *axis, double step)
 
 static struct axis make_x_axis(const struct rdp_chart *chart)
 {
+    if (chart->x_labels != NULL && chart->points > 0) {
+        double low = chart->x[0], high = chart->x[chart->points - 1], room = high > low ? 0.06 * (high - low) : 1;
+        return (struct axis){low - room, high + room, 0, 0};
+    }
     double last = chart->points > 0 ? chart->x[chart->points - 1] : 0;
     struct axis axis = {0, last < 2 ? 2 : last, 0, 0};
     set_step(&axis, fmax(1, round_step(axis.high, 10)));
@@ -124,12 +128,28 @@ static const char *tick_label(const struct axis *axis, double value, char label[
     return label;
 }
 
+/* The tick number i of the x-axis, from 0; false if there are no more. */
+static bool x_tick(const struct rdp_chart *chart, const struct axis *axis, size_t i, double *value, char label[32])
+{
+    if (chart->x_labels != NULL) {
+        if (i >= chart->points)
+            return false;
+        *value = chart->x[i];
+        snprintf(label, 32, "%s", chart->x_labels[i]);
+        return true;
+    }
+    *value = (ceil(axis->low / axis->step) + (double)i) * axis->step;
+    tick_label(axis, *value, label);
+    return *value <= axis->high;
+}
+
 static void put_axes(FILE *out, const struct rdp_chart *chart, const struct axis *x_axis, const struct axis *y_axis)
 {
     char label[32];
+    double value;
     fputs("<g stroke=\"#dddddd\" stroke-width=\"1\" shape-rendering=\"crispEdges\">\n", out);
-    for (double tick = ceil(x_axis->low / x_axis->step); tick * x_axis->step <= x_axis->high; tick++) {
-        double x = place(x_axis, tick * x_axis->step, LEFT, RIGHT);
+    for (size_t i = 0; x_tick(chart, x_axis, i, &value, label); i++) {
+        double x = place(x_axis, value, LEFT, RIGHT);
         fprintf(out, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>\n", x, TOP, x, BOTTOM + 5);
     }
     double last = floor(y_axis->high / y_axis->step + 1e-6);
@@ -138,9 +158,8 @@ static void put_axes(FILE *out, const struct rdp_chart *chart, const struct axis
         fprintf(out, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>\n", LEFT - 5, y, RIGHT, y);
     }
     fputs("</g>\n<g font-size=\"12\" fill=\"#333333\">\n", out);
-    for (double tick = ceil(x_axis->low / x_axis->step); tick * x_axis->step <= x_axis->high; tick++)
-        rdp_svg_text(out, place(x_axis, tick * x_axis->step, LEFT, RIGHT), BOTTOM + 20, "text-anchor=\"middle\"",
-                 tick_label(x_axis, tick * x_axis->step, label));
+    for (size_t i = 0; x_tick(chart, x_axis, i, &value, label); i++)
+        rdp_svg_text(out, place(x_axis, value, LEFT, RIGHT), BOTTOM + 20, "text-anchor=\"middle\"", label);
     for (double tick = ceil(y_axis->low / y_axis->step - 1e-6); tick <= last; tick++)
         rdp_svg_text(out, LEFT - 10, place(y_axis, tick * y_axis->step, BOTTOM, TOP) + 4, "text-anchor=\"end\"",
                  tick_label(y_axis, tick * y_axis->step, label));
@@ -189,22 +208,59 @@ static double put_legend(FILE *out, const struct rdp_chart_series *series, doubl
     return x + 27 + 7.9 * (double)strlen(series->name) + 6.9 * (double)strlen(series->legend) + 18;
 }
 
+static void put_head(FILE *out, double height, const char *title, const char *note)
+{
+    fprintf(out, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" viewBox=\"0 0 %.0f %.0f\" "
+            "font-family=\"'DejaVu Sans', Verdana, Helvetica, Arial, sans-serif\">\n"
+            "<rect width=\"100%%\" height=\"100%%\" fill=\"#ffffff\"/>\n", WIDTH, height, WIDTH, height);
+    rdp_svg_text(out, LEFT, 36, "font-size=\"19\" font-weight=\"bold\" fill=\"#111111\"", title);
+    rdp_svg_text(out, RIGHT, 36, "font-size=\"12\" fill=\"#777777\" text-anchor=\"end\"", note);
+}
+
 void rdp_chart_write(FILE *out, const struct rdp_chart *chart)
 {
     struct axis x_axis = make_x_axis(chart), y_axis = make_y_axis(chart);
     double legend_x = LEFT;
-    fprintf(out, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" viewBox=\"0 0 %.0f %.0f\" "
-            "font-family=\"'DejaVu Sans', Verdana, Helvetica, Arial, sans-serif\">\n"
-            "<rect width=\"100%%\" height=\"100%%\" fill=\"#ffffff\"/>\n", WIDTH, HEIGHT, WIDTH, HEIGHT);
-    rdp_svg_text(out, LEFT, 36, "font-size=\"19\" font-weight=\"bold\" fill=\"#111111\"", chart->title);
-    rdp_svg_text(out, RIGHT, 36, "font-size=\"12\" fill=\"#777777\" text-anchor=\"end\"", chart->note);
+    put_head(out, HEIGHT, chart->title, chart->note);
     put_axes(out, chart, &x_axis, &y_axis);
     for (int s = 0; s < chart->series_count; s++)
         if (put_series(out, chart, &chart->series[s], &x_axis, &y_axis))
             legend_x = put_legend(out, &chart->series[s], legend_x);
     if (legend_x == LEFT)
         rdp_svg_text(out, (LEFT + RIGHT) / 2, (TOP + BOTTOM) / 2,
-                 "font-size=\"14\" fill=\"#777777\" text-anchor=\"middle\"", "no values");
+                 "font-size=\"14\" fill=\"#777777\" text-anchor=\"middle\"", "no values yet");
     fputs("</svg>\n", out);
+}
+
+void rdp_bars_write(FILE *out, const struct rdp_bars *bars)
+{
+    const double top = 62, row = 26, left = 300, right = RIGHT - 60, bottom = top + row * (double)bars->count + 8;
+    struct axis axis = {0, bars->most, 0, 0};
+    char label[32];
+    set_step(&axis, round_step(bars->most, 5));
+    put_head(out, bottom + 56, bars->title, "");
+    fputs("<g font-size=\"12\" fill=\"#333333\">\n", out);
+    for (double tick = 0; tick * axis.step <= axis.high; tick++) {
+        double x = place(&axis, tick * axis.step, left, right);
+        fprintf(out, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"#dddddd\"/>\n", x, top, x, bottom);
+        rdp_svg_text(out, x, bottom + 18, "text-anchor=\"middle\"", tick_label(&axis, tick * axis.step, label));
+    }
+    rdp_svg_text(out, (left + right) / 2, bottom + 40, "text-anchor=\"middle\" font-size=\"13\"", bars->x_label);
+    for (size_t i = 0; i < bars->count; i++) {
+        const double y = top + row * (double)i + 8, value = bars->values[i];
+        fprintf(out, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">", left - 10, y + 13);
+        put_escaped(out, bars->names[i], NAME_BYTES);
+        fputs("</text>\n", out);
+        if (!is_drawn(value)) {
+            rdp_svg_text(out, left + 6, y + 13, "font-style=\"italic\"", bars->remarks[i]);
+            continue;
+        }
+        const double end = place(&axis, value, left, right);
+        fprintf(out, "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.2f\" height=\"%.1f\" fill=\"#0072b2\"/>\n", left, y,
+                end - left, row - 8);
+        snprintf(label, sizeof label, "%.2f", value);
+        rdp_svg_text(out, end + 6, y + 13, "", label);
+    }
+    fputs("</g>\n</svg>\n", out);
 }

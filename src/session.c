@@ -166,13 +166,19 @@ struct rdp_augment rdp_session_augment(const struct rdp_options *options, const 
     return augment;
 }
 
-void rdp_session_end(struct rdp_session *session)
+void rdp_session_close_device(struct rdp_session *session)
 {
     rdp_watchdog_stop();
     rdp_reducer_destroy(session->reducer);
     session->reducer = NULL;
     rdp_device_close(session->device);
     session->device = NULL;
+    session->note[0] = session->device_note[0] = '\0';
+}
+
+void rdp_session_end(struct rdp_session *session)
+{
+    rdp_session_close_device(session);
     rdp_comm_destroy(session->comm);
     session->comm = NULL;
     rdp_launch_end(&session->launch);

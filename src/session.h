@@ -34,6 +34,8 @@ int rdp_session_open_reducer(struct rdp_session *session, const struct rdp_optio
 int rdp_session_lone_device(struct rdp_session *session, const struct rdp_options *options);
 /* What the options say about augmentation, enabled; mean and std are of the pixels divided by 255. */
 struct rdp_augment rdp_session_augment(const struct rdp_options *options, const float mean[3], const float std[3]);
+/* Stops the watchdog, closes reducer and device: both can be opened again. Nothing that uses them may be left. */
+void rdp_session_close_device(struct rdp_session *session);
 /* Releases everything, in reverse order; MPI_Finalize last. */
 void rdp_session_end(struct rdp_session *session);
 

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/json.h"
@@ -22,7 +23,8 @@ static double accuracy_of(const struct rdp_evaluation *evaluation)
     return evaluation->count > 0 ? (double)evaluation->correct / (double)evaluation->count : NAN;
 }
 
-static int write_summary(const struct rdp_trainer *trainer)
+/* `state`: "done", or "diverged" for a run that has no result. */
+static int write_summary(const struct rdp_trainer *trainer, const char *state)
 {
     char path[RDP_PATH_MAX + 32], *text = NULL;
     size_t size = 0;
@@ -35,23 +37,25 @@ static int write_summary(const struct rdp_trainer *trainer)
     rdp_json_begin(&json, out, 1);
     rdp_json_object(&json, NULL);
     rdp_json_text(&json, "program", "resnet-dp " RDP_VERSION " (" RDP_GIT_ID ")");
+    rdp_json_text(&json, "state", state);
     rdp_json_text(&json, "device", trainer->session->device->description);
     rdp_json_integer(&json, "ranks", trainer->session->comm->size);
     rdp_json_text(&json, "data", trainer->data.source);
+    rdp_json_integer(&json, "data_crc32c", trainer->data.content_crc32c);
     rdp_json_integer(&json, "parameters", rdp_model_parameters(trainer->model));
     rdp_json_integer(&json, "epochs", trainer->standing.epoch);
     rdp_json_integer(&json, "steps", trainer->standing.step);
     rdp_json_integer(&json, "test_images", test->count);
     rdp_json_integer(&json, "test_correct", test->correct);
     rdp_json_real(&json, "test_accuracy", accuracy_of(test));
-    rdp_json_real(&json, "test_loss", test->loss);
+    rdp_json_real(&json, "test_loss", test->count > 0 ? test->loss : NAN);
     rdp_json_text(&json, "tested_weights", best ? "best" : "last");
     rdp_json_integer(&json, "tested_epoch",
                      best ? trainer->best_epoch : trainer->standing.epoch + (trainer->standing.epoch_step > 0));
     rdp_json_real(&json, "best_validation_loss", trainer->validation != NULL ? trainer->standing.best : NAN);
     rdp_json_integer(&json, "last_test_correct", last->correct);
     rdp_json_real(&json, "last_test_accuracy", accuracy_of(last));
-    rdp_json_real(&json, "last_test_loss", last->loss);
+    rdp_json_real(&json, "last_test_loss", last->count > 0 ? last->loss : NAN);
     rdp_json_boolean(&json, "stopped_early", rdp_trainer_stopped_early(trainer));
     rdp_json_real(&json, "training_seconds", trainer->trained_seconds);
     rdp_json_real(&json, "images_per_second",
@@ -75,7 +79,7 @@ static int write_files(const struct rdp_trainer *trainer)
 {
     const char *run_dir = trainer->options.run_dir;
     const struct rdp_plot_target target = {run_dir, false};
-    RDP_TRY(write_summary(trainer));
+    RDP_TRY(write_summary(trainer, "done"));
     if (rdp_trainer_result(trainer)->count > 0)
         RDP_TRY(rdp_class_tables_write(run_dir, rdp_trainer_result(trainer), &trainer->data));
     if (!trainer->options.plot)
@@ -117,4 +121,18 @@ int rdp_trainer_report_result(const struct rdp_trainer *trainer)
     if (trainer->save_failed && trainer->session->comm->rank == 0)
         rdp_log_error("the last checkpoint could not be written (see the warning above); make room and --resume auto");
     return status == RDP_OK && trainer->save_failed ? RDP_EIO : status;
+}
+
+int rdp_trainer_report_divergence(struct rdp_trainer *trainer)
+{
+    struct rdp_comm *comm = trainer->session->comm;
+    int status = RDP_ENUMERIC;
+    if (rdp_fail_message()[0] != '\0')
+        status = rdp_comm_agree(comm, status, "training");
+    rdp_evaluation_free(&trainer->last_test);
+    memset(&trainer->last_test, 0, sizeof trainer->last_test);
+    trainer->best_epoch = 0;
+    int written = comm->rank == 0 ? write_summary(trainer, "diverged") : RDP_OK;
+    written = rdp_comm_agree(comm, written, "writing the run's summary");
+    return written == RDP_OK ? status : written;
 }

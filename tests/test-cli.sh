@@ -169,7 +169,7 @@ refuse "more ranks than images" "3 ranks|2 training images" ranks 3 "${train[@]}
 # ---- help -----------------------------------------------------------------------------------------------------------------
 
 accept "help" "$program" --help
-for command in train prepare summary eval predict inspect info bench plot draw; do
+for command in train sweep prepare summary eval predict inspect info bench plot draw; do
     says "help names $command" "resnet-dp \[?$command"
 done
 accept "version" "$program" --version
@@ -181,6 +181,7 @@ while read -r command options; do
     done
 done <<'END'
 train recipe data run-dir force block blocks stem-width widths activation shortcut device precision threads epochs batch lr resume
+sweep vary title recipe run-dir force epochs batch lr
 prepare from synthetic out
 summary recipe block blocks stem-width widths activation shortcut
 eval checkpoint data device precision threads batch evaluate-on

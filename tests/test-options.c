@@ -409,6 +409,25 @@ static void test_differences(void **state)
     assert_int_equal(strlen(names), 4);
 }
 
+/* What was given goes over what was not, and a recipe's keys do not count as given. */
+static void test_overlay(void **state)
+{
+    struct rdp_options line, below;
+    (void)state;
+    assert_int_equal(parse(&line, RDP_CMD_SWEEP, "--vary seed=1,2 --lr auto --no-overlap --blocks 1,2 --data x.h5"), RDP_OK);
+    rdp_options_begin(&below);
+    assert_int_equal(rdp_options_read_text(&below, "lr = 0.3\nbatch = 7\nblocks = 3\noptimizer = adam\n", "x"), RDP_OK);
+    for (size_t i = 0; i < rdp_option_count; i++)
+        assert_false(below.given[i]);
+    rdp_options_overlay(&below, &line);
+    assert_true(isnan(below.lr) && below.batch == 7 && !below.overlap && below.blocks.count == 2);
+    assert_string_equal(below.data, "x.h5");
+    assert_true(below.given[rdp_option_find("lr") - rdp_option_rows]);
+    assert_false(below.given[rdp_option_find("batch") - rdp_option_rows]);
+    rdp_options_resolve(&below);
+    assert_true(below.lr == 0.001); /* of the optimiser that the recipe names */
+}
+
 static void test_help_names_every_option(void **state)
 {
     (void)state;
@@ -462,6 +481,7 @@ int main(void)
         cmocka_unit_test(test_refusals),     cmocka_unit_test(test_check),
         cmocka_unit_test(test_recipe_text),  cmocka_unit_test(test_recipe_file),
         cmocka_unit_test(test_round_trip),   cmocka_unit_test(test_differences),
+        cmocka_unit_test(test_overlay),
         cmocka_unit_test(test_help_names_every_option), cmocka_unit_test(test_shipped_recipes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,6 +14,7 @@
 
 #include "base/status.h"
 #include "plot.h"
+#include "plot_svg.h"
 
 #define HEADER "epoch,step,lr,train_loss,train_accuracy,val_loss,val_accuracy,test_loss,test_accuracy\n"
 
@@ -74,21 +75,14 @@ static void write_metrics(const char *text)
     write_file("metrics.csv", text);
 }
 
-/* The file's text, owned by the caller. Every tag is closed, in order, and no text holds what XML forbids. */
-static char *read_svg(const char *directory, const char *name)
+/* Every tag is closed, in order, and no text holds what XML forbids. */
+static void check_svg(const char *text)
 {
-    char path[512], open_tags[16][32];
+    char open_tags[16][32];
     int depth = 0;
-    snprintf(path, sizeof path, "%s/%s", directory, name);
-    FILE *file = fopen(path, "r");
-    assert_non_null(file);
-    char *text = calloc(1, 4 << 20);
-    assert_non_null(text);
-    assert_true(fread(text, 1, (4 << 20) - 1, file) > 0);
-    fclose(file);
     assert_null(strstr(text, "nan"));
     assert_null(strstr(text, "inf"));
-    for (char *c = strchr(text, '<'); c != NULL; c = strchr(c + 1, '<')) {
+    for (const char *c = strchr(text, '<'); c != NULL; c = strchr(c + 1, '<')) {
         size_t length = strcspn(c + 1, "<>");
         assert_int_equal(c[1 + length], '>');
         if (c[1] == '?')
@@ -104,6 +98,20 @@ static char *read_svg(const char *directory, const char *name)
     }
     assert_int_equal(depth, 0);
     assert_non_null(strstr(text, "</svg>"));
+}
+
+/* The file's text, checked, owned by the caller. */
+static char *read_svg(const char *directory, const char *name)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    char *text = calloc(1, 4 << 20);
+    assert_non_null(text);
+    assert_true(fread(text, 1, (4 << 20) - 1, file) > 0);
+    fclose(file);
+    check_svg(text);
     return text;
 }
 
@@ -304,6 +312,50 @@ static void test_refusals(void **state)
     rdp_fail_clear();
 }
 
+/* A sweep's: labels in place of an axis, logarithmic distances, a value that is missing. */
+static void test_labels(void **state)
+{
+    static const char *const labels[] = {"0.1", "1", "a<b"};
+    static const double x[] = {-1, 0, 1}, y[] = {88, NAN, 91};
+    const struct rdp_chart_series series = {"test", "#d55e00", y, ""};
+    struct rdp_chart chart = {"A title", "", "lr", "%", 3, x, labels, &series, 1, NAN, 100};
+    char *text;
+    size_t size;
+    (void)state;
+    for (chart.points = 0; chart.points <= 3; chart.points++) {
+        FILE *out = open_memstream(&text, &size);
+        assert_non_null(out);
+        rdp_chart_write(out, &chart);
+        assert_int_equal(fclose(out), 0);
+        check_svg(text);
+        assert_int_equal(strstr(text, ">0.1<") != NULL, chart.points > 0);
+        assert_int_equal(strstr(text, "no values yet") != NULL, chart.points == 0);
+        if (chart.points == 3)
+            assert_true(strstr(text, ">a&lt;b<") != NULL && count(text, "<circle") == 2);
+        free(text);
+    }
+}
+
+static void test_bars(void **state)
+{
+    static const char *const names[] = {"one", "a <name> & that is far too long for the room that there is"};
+    static const char *const remarks[] = {"done", "diverged"};
+    static const double values[] = {93.81, NAN};
+    const struct rdp_bars bars = {"A title", "Test accuracy (%)", 2, names, values, remarks, 100};
+    char *text;
+    size_t size;
+    (void)state;
+    FILE *out = open_memstream(&text, &size);
+    assert_non_null(out);
+    rdp_bars_write(out, &bars);
+    assert_int_equal(fclose(out), 0);
+    check_svg(text);
+    assert_int_equal(count(text, "<rect"), 2); /* the ground and one bar */
+    assert_true(strstr(text, ">93.81<") != NULL && strstr(text, ">diverged<") != NULL && strstr(text, ">done<") == NULL);
+    assert_non_null(strstr(text, "a &lt;name&gt; &amp; that is far too long for th\xE2\x80\xA6<"));
+    free(text);
+}
+
 int main(void)
 {
 #define WITH_DIRECTORY(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
@@ -311,6 +363,7 @@ int main(void)
         WITH_DIRECTORY(test_three_series), WITH_DIRECTORY(test_odd_metrics), WITH_DIRECTORY(test_many_epochs),
         WITH_DIRECTORY(test_out_directory), WITH_DIRECTORY(test_refusals), WITH_DIRECTORY(test_validation_curve),
         WITH_DIRECTORY(test_steps), WITH_DIRECTORY(test_many_steps), WITH_DIRECTORY(test_all_into_another_directory),
+        cmocka_unit_test(test_labels), cmocka_unit_test(test_bars),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
