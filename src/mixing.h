@@ -22,7 +22,7 @@ void rdp_mixing_draw(const struct rdp_options *options, int64_t step, struct rdp
  * by Marsaglia & Tsang 2000, "A simple method for generating gamma variables", with their section 6 for alpha < 1. */
 double rdp_mixing_beta(uint64_t seed, int64_t step, double alpha);
 /* CutMix's box about the pixel (y, x), of 1 - lambda of a 32x32 image where it does not stick out; returns lambda
- * corrected to the area that is left: torchvision.transforms.v2.CutMix.make_params (0.20). */
+ * corrected to the area that is left: torchvision.transforms.v2.CutMix (0.29). */
 double rdp_mixing_cut(double lambda, int y, int x, int32_t box[4]);
 
 #endif
