@@ -24,8 +24,8 @@ struct rdp_evaluation {
     int64_t *confusion; /* [true class][predicted class]; owned by the evaluation, rdp_evaluation_free */
 };
 
-/* Loads the rows (ascending; NULL: all) of a split that this rank evaluates. `flip`: the logits of an image are the mean of
- * its own and its mirror image's. Agreed by all ranks. */
+/* Loads the rows (ascending; NULL: all) of a split that this rank evaluates. `flip`: the logits of an image are the
+ * mean of its own and its mirror image's. Agreed by all ranks. */
 int rdp_evaluator_create(struct rdp_evaluator **evaluator, struct rdp_dataset *dataset, enum rdp_split split,
                          const int64_t *rows, int64_t count, enum rdp_evaluate_on where, bool flip,
                          struct rdp_comm *comm, struct rdp_device *device);

@@ -79,8 +79,7 @@ void rdp_mixing_draw(const struct rdp_options *options, int64_t step, struct rdp
         values->mix_box[i] = 0;
     if (!rdp_mixing_asked(options))
         return;
-    const struct rdp_random random =
-        rdp_random_at(seed, RDP_RANDOM_MIX, (uint32_t)step, (uint64_t)BOX << 32);
+    const struct rdp_random random = rdp_random_at(seed, RDP_RANDOM_MIX, (uint32_t)step, (uint64_t)BOX << 32);
     const bool cut = options->mixup == 0 || (options->cutmix > 0 && rdp_random_below(random.word[0], 2) == 1);
     const double lambda = rdp_mixing_beta(seed, step, cut ? options->cutmix : options->mixup);
     if (!cut) {

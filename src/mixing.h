@@ -1,7 +1,7 @@
 /*
- * Mix-up and CutMix: what a step draws for them. One draw per step, a pure function of (seed, step), so the same on every
- * rank; each micro-batch of each rank mixes its image i with its image batch - 1 - i, as timm's batch mode does. So an
- * image's partner does depend on how the global batch is cut, and P ranks do not train what one rank trains.
+ * Mix-up and CutMix: what a step draws for them. One draw per step, a pure function of (seed, step), so the same on
+ * every rank; each micro-batch of each rank mixes its image i with its image batch - 1 - i, as timm's batch mode does.
+ * So an image's partner does depend on how the global batch is cut, and P ranks do not train what one rank trains.
  */
 #ifndef RDP_MIXING_H
 #define RDP_MIXING_H

@@ -168,8 +168,7 @@ static void make_filters(const double covariance[RDP_PATCH][RDP_PATCH], const fl
     double seen[RDP_PATCH][RDP_PATCH], values[RDP_PATCH];
     for (int i = 0; i < RDP_PATCH; i++)
         for (int j = 0; j < RDP_PATCH; j++)
-            seen[i][j] =
-                covariance[i][j] / ((double)std[i / (KERNEL * KERNEL)] * (double)std[j / (KERNEL * KERNEL)]);
+            seen[i][j] = covariance[i][j] / ((double)std[i / (KERNEL * KERNEL)] * (double)std[j / (KERNEL * KERNEL)]);
     rdp_eigen((const double(*)[RDP_PATCH])seen, values, filters);
     for (int k = 0; k < RDP_PATCH; k++)
         for (int i = 0; i < RDP_PATCH; i++)

@@ -17,7 +17,7 @@
 enum { DROP_CHANNELS, DROP_SIZE, DROP_BATCH, DROP_CHUNK, DROP_PROBABILITY, DROP_LAYER, DROP_STEP, DROP_TWO };
 static const int drops[][RDP_CASE_ARGUMENTS] = {
     /* probability in hundredths */
-    {3, 4, 1, 1, 50, 0, 0, 0},  {8, 8, 3, 1, 10, 1, 7, 1},      {12, 4, 8, 4, 30, 2, 100000, 0},
+    {3, 4, 1, 1, 50, 0, 0, 0},   {8, 8, 3, 1, 10, 1, 7, 1},      {12, 4, 8, 4, 30, 2, 100000, 0},
     {30, 16, 3, 3, 20, 3, 1, 1}, {64, 4, 8, 8, 99, 7, 31999, 1}, {264, 8, 3, 3, 1, 0, 5, 0},
     {16, 32, 8, 2, 10, 4, 9, 1},
 };
@@ -67,17 +67,16 @@ const struct rdp_case rdp_dropout_cases =
 enum { MIX_BATCH, MIX_PIXELS, MIX_Y0, MIX_X0, MIX_Y1, MIX_X1 };
 static const int mixes[][RDP_CASE_ARGUMENTS] = {
     /* weight of an image's own pixels in hundredths */
-    {1, 30, 0, 0, 0, 0},     {2, 70, 0, 0, 0, 0},   {7, 0, 0, 0, 0, 0}, {8, 100, 0, 0, 0, 0},
-    {8, 100, 3, 0, 20, 32},  {5, 100, 31, 31, 32, 32}, {24, 50, 0, 7, 32, 9},
+    {1, 30, 0, 0, 0, 0},    {2, 70, 0, 0, 0, 0},      {7, 0, 0, 0, 0, 0},    {8, 100, 0, 0, 0, 0},
+    {8, 100, 3, 0, 20, 32}, {5, 100, 31, 31, 32, 32}, {24, 50, 0, 7, 32, 9},
 };
 
 static void run_mix(struct rdp_device *device, const int *a, struct rdp_results *results)
 {
     const struct rdp_shape shape = {3, 32, 32};
     const size_t count = rdp_activations_count(shape, a[MIX_BATCH]);
-    const struct rdp_step_values host = {.mix = 0.5f,
-                                         .mix_pixels = (float)a[MIX_PIXELS] / 100,
-                                         .mix_box = {a[MIX_Y0], a[MIX_X0], a[MIX_Y1], a[MIX_X1]}};
+    const struct rdp_step_values host = {
+        .mix = 0.5f, .mix_pixels = (float)a[MIX_PIXELS] / 100, .mix_box = {a[MIX_Y0], a[MIX_X0], a[MIX_Y1], a[MIX_X1]}};
     float *pixels = rdp_results_input(results, count, 1, 2);
     struct rdp_guarded values = rdp_guarded_of(device, &host, sizeof host);
     struct rdp_activations images = rdp_activations_make(device, shape, a[MIX_BATCH], true);

@@ -186,7 +186,8 @@ static void run_loss(struct rdp_device *device, const int *a, struct rdp_results
                        totals = rdp_guarded_of(device, before, sizeof before),
                        dlogits = rdp_guarded_make(device, count * sizeof *host);
     RDP_MUST(device->ops->loss(device, batch, a[LOSS_VALID], classes, logits.data, labels.data,
-                               a[LOSS_MIX] > 0 ? values.data : NULL, (float)a[LOSS_SMOOTHING] / 100, 1 / (float)a[LOSS_SCALE],
+                               a[LOSS_MIX] > 0 ? values.data : NULL, (float)a[LOSS_SMOOTHING] / 100,
+                               1 / (float)a[LOSS_SCALE],
                                a[LOSS_GRADIENT] ? dlogits.data : NULL, totals.data));
     float after[2];
     rdp_guarded_take(&totals, after);

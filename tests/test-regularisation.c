@@ -43,7 +43,8 @@ static double *mask_of(struct rdp_device *device, float probability, uint64_t se
     rdp_test_take(device, dropout.shape, 1, false, x, mask);
     for (int i = 0; i < ELEMENTS; i++) {
         /* p is rounded to 2^-16 */
-        assert_true(mask[i] == 0 || fabs(mask[i] * (1 - (double)probability) - 1) < 0x1p-16 / (1 - (double)probability));
+        assert_true(mask[i] == 0 ||
+                    fabs(mask[i] * (1 - (double)probability) - 1) < 0x1p-16 / (1 - (double)probability));
         mask[i] = mask[i] != 0;
     }
     rdp_test_free(x);
@@ -122,8 +123,8 @@ static double distribution(double alpha, double x)
     return alpha == 1 ? x : x * x * (3 - 2 * x);
 }
 
-/* Kolmogorov and Smirnov's distance, which exceeds 2 / sqrt(n) once in 1,500; mean and variance 1 / (4 (2 a + 1)), whose
- * own standard deviation is at most 1 / 4 sqrt(n). */
+/* Kolmogorov and Smirnov's distance, which exceeds 2 / sqrt(n) once in 1,500; mean and variance 1 / (4 (2 a + 1)),
+ * whose own standard deviation is at most 1 / 4 sqrt(n). */
 static void test_beta(void **unused)
 {
     enum { DRAWS = 20000 };
@@ -159,9 +160,12 @@ static void test_box(void **unused)
         int y, x, box[4];
         double corrected;
     } cases[] = {
-        {0.5, 16, 16, {5, 5, 27, 27}, 0.52734375},    {0.9, 0, 31, {0, 26, 5, 32}, 0.970703125},
-        {0, 16, 16, {0, 0, 32, 32}, 0},               {1, 5, 5, {5, 5, 5, 5}, 1},
-        {0.25, 31, 2, {18, 0, 32, 15}, 0.794921875},  {0.75, 3, 29, {0, 21, 11, 32}, 0.8818359375},
+        {0.5, 16, 16, {5, 5, 27, 27}, 0.52734375},
+        {0.9, 0, 31, {0, 26, 5, 32}, 0.970703125},
+        {0, 16, 16, {0, 0, 32, 32}, 0},
+        {1, 5, 5, {5, 5, 5, 5}, 1},
+        {0.25, 31, 2, {18, 0, 32, 15}, 0.794921875},
+        {0.75, 3, 29, {0, 21, 11, 32}, 0.8818359375},
         {0.01, 20, 10, {5, 0, 32, 25}, 0.3408203125},
     };
     (void)unused;
@@ -430,9 +434,9 @@ static void test_evaluate_flip(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rate),   cmocka_unit_test(test_independence), cmocka_unit_test(test_beta),
-        cmocka_unit_test(test_box),    cmocka_unit_test(test_draws),        cmocka_unit_test(test_layers),
-        cmocka_unit_test(test_frozen), cmocka_unit_test(test_zero_init),    cmocka_unit_test(test_steps),
+        cmocka_unit_test(test_rate),          cmocka_unit_test(test_independence), cmocka_unit_test(test_beta),
+        cmocka_unit_test(test_box),           cmocka_unit_test(test_draws),        cmocka_unit_test(test_layers),
+        cmocka_unit_test(test_frozen),        cmocka_unit_test(test_zero_init),    cmocka_unit_test(test_steps),
         cmocka_unit_test(test_evaluate_flip),
     };
     return cmocka_run_group_tests(tests, rdp_test_directory_make, rdp_test_directory_remove);

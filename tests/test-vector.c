@@ -244,7 +244,8 @@ static void check_dropout(const struct bench *bench, bool with_second)
     bench->ops->dropout(&dropout, 12, 4321, block, x, with_second ? x2 : NULL, x);
     for (size_t i = 0; i < bench->elements; i++) {
         const int c = block * lanes + (int)i % lanes;
-        const uint32_t pixel = (uint32_t)(i / (size_t)lanes), group = (uint32_t)(c / 8) * (uint32_t)bench->count + pixel;
+        const uint32_t pixel = (uint32_t)(i / (size_t)lanes);
+        const uint32_t group = (uint32_t)(c / 8) * (uint32_t)bench->count + pixel;
         const struct rdp_random random = rdp_dropout_draw(9, 2, 12, 4321, group);
         const double scale = rdp_dropout_bits(&random, c % 8) >= threshold ? (double)rdp_dropout_scale(threshold) : 0;
         const double second = with_second ? plain[1][i] : 0;

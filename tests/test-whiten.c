@@ -29,7 +29,8 @@ static uint8_t *make_images(void)
     for (int n = 0; n < IMAGES; n++)
         for (int i = 0; i < RDP_IMAGE_BYTES; i++) {
             const int c = i % 3, x = i / 3 % 32, y = i / 96;
-            const double wave = sin(0.3 * x * (1 + n % 3) + n) + cos(0.2 * y * (1 + n % 5)) + 0.2 * c * sin(0.1 * x * y);
+            const double wave =
+                sin(0.3 * x * (1 + n % 3) + n) + cos(0.2 * y * (1 + n % 5)) + 0.2 * c * sin(0.1 * x * y);
             images[n * RDP_IMAGE_BYTES + i] =
                 (uint8_t)(128 + 40 * wave + 15 * rdp_test_value(1, (uint64_t)(n * RDP_IMAGE_BYTES + i)));
         }
@@ -73,8 +74,8 @@ static void test_covariance(void **unused)
     free(images);
 }
 
-/* A v = lambda v, V V^T = 1, descending, signs; a spectrum that is known; equal eigenvalues; a diagonal matrix. Rounding
- * in f64 leaves some 1e-15 of the largest eigenvalue. */
+/* A v = lambda v, V V^T = 1, descending, signs; a spectrum that is known; equal eigenvalues; a diagonal matrix.
+ * Rounding in f64 leaves some 1e-15 of the largest eigenvalue. */
 static void check_eigen(matrix_t matrix, double values[RDP_PATCH], double vectors[RDP_PATCH][RDP_PATCH])
 {
     rdp_eigen(matrix, values, vectors);

@@ -1,11 +1,11 @@
 /*
- * Dropout's mask, as both devices compute it: inverted dropout (Srivastava et al. 2014, in the form of torch.nn.Dropout):
- * what is kept is scaled up, so that the expectation stays.
+ * Dropout's mask, as both devices compute it: inverted dropout (Srivastava et al. 2014, in the form of
+ * torch.nn.Dropout): what is kept is scaled up, so that the expectation stays.
  *
  * Element (c, y, x) of an image is dropped or kept by 16 random bits. Eight elements share one call of Philox: channels
- * 8 i .. 8 i + 7 of one pixel, which lie side by side in either device's layout. The call's counter is made of the step,
- * the layer, the sample and the group's number ((c / 8) x height + y) x width + x, so the mask depends on nothing else:
- * not on the layout, the rank or the chunk, and backward computes it once more instead of keeping it.
+ * 8 i .. 8 i + 7 of one pixel, which lie side by side in either device's layout. The call's counter is made of the
+ * step, the layer, the sample and the group's number ((c / 8) x height + y) x width + x, so the mask depends on nothing
+ * else: not on the layout, the rank or the chunk, and backward computes it once more instead of keeping it.
  */
 #ifndef RDP_KERNELS_COMMON_DROPOUT_H
 #define RDP_KERNELS_COMMON_DROPOUT_H

@@ -1,7 +1,7 @@
 /*
- * Dropout, forward and backward: one kernel, since both scale what is kept. A thread takes the eight channels of a pixel
- * whose bits are one call of Philox (kernels/common/dropout.h): some 80 integer instructions per 32 bytes, which hide
- * behind the memory. Its loads are started before it draws.
+ * Dropout, forward and backward: one kernel, since both scale what is kept. A thread takes the eight channels of a
+ * pixel whose bits are one call of Philox (kernels/common/dropout.h): some 80 integer instructions per 32 bytes, which
+ * hide behind the memory. Its loads are started before it draws.
  */
 #include "kernels/common/dropout.h"
 #include "kernels/cuda/element.cuh"

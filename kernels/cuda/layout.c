@@ -1,5 +1,5 @@
-/* Augmentation, mixing, padded shortcut, dropout and pool on a CUDA device: the kernels of augment.cu, mix.cu, pool.cu and
- * dropout.cu on a range of images. */
+/* Augmentation, mixing, padded shortcut, dropout and pool on a CUDA device: the kernels of augment.cu, mix.cu, pool.cu
+ * and dropout.cu on a range of images. */
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/launchers.h"
 

@@ -44,7 +44,6 @@ extern "C" cudaError_t cuda_launch_mix(cudaStream_t stream, const rdp_step_value
     if (pairs == 0)
         return cudaSuccess;
     const dim3 grid(PIXELS / THREADS, (unsigned int)(pairs < PAIRS_MOST ? pairs : PAIRS_MOST));
-    return is_bf16
-               ? launch(stream, grid, THREADS, mix_kernel<bf16>, values, static_cast<bf16 *>(images), batch)
-               : launch(stream, grid, THREADS, mix_kernel<float>, values, static_cast<float *>(images), batch);
+    return is_bf16 ? launch(stream, grid, THREADS, mix_kernel<bf16>, values, static_cast<bf16 *>(images), batch)
+                   : launch(stream, grid, THREADS, mix_kernel<float>, values, static_cast<float *>(images), batch);
 }
