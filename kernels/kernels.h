@@ -193,7 +193,7 @@ struct rdp_dropout {
     struct rdp_shape shape;
     float probability;
     uint64_t seed;
-    uint32_t layer; /* the layer's number, which keeps layers apart */
+    uint32_t layer; /* 0 .. 15: keeps layers apart */
 };
 
 struct rdp_recording; /* a recorded sequence of calls; the device's, recording_destroy */
@@ -249,7 +249,8 @@ struct rdp_device_ops {
                    const uint8_t *images, const int64_t *rows, const int64_t *samples, void *out, int first, int count);
 
     /* Whole batch, in place, on what augment wrote: image i and its partner batch - 1 - i become mix_pixels x own +
-     * (1 - mix_pixels) x other, and inside of mix_box the other's pixels. Mix-up and CutMix as timm's batch mode. */
+     * (1 - mix_pixels) x other, and inside of mix_box the other's pixels. Mix-up and CutMix as timm's batch mode. The
+     * image in the middle of an odd batch stays as it is. */
     int (*mix)(struct rdp_device *device, const struct rdp_step_values *values, void *images, int batch);
 
     int (*conv_create)(struct rdp_device *device, struct rdp_conv **conv, const struct rdp_conv_desc *desc);
@@ -311,9 +312,9 @@ struct rdp_device_ops {
     int (*pad_backward)(struct rdp_device *device, struct rdp_shape input, struct rdp_shape output, const void *dy,
                         void *dx, int first, int count);
 
-    /* range: dropout: y = x / (1 - probability) or 0, which is a pure function of (seed; values->epoch, step; `layer`,
-     * samples[i], element of the image): so nothing is kept for the way back, where dx = (dy + dy2) likewise (dy2 NULL:
-     * nothing). dx may be dy. */
+    /* range: dropout: y = x / (1 - probability) or 0, which is a pure function of (seed; values->step, `layer`,
+     * samples[i], element of the image): kernels/common/dropout.h. So nothing is kept for the way back, where dx = (dy
+     * + dy2) likewise (dy2 NULL: nothing). y may be x, dx may be dy. */
     int (*dropout_forward)(struct rdp_device *device, const struct rdp_dropout *dropout,
                            const struct rdp_step_values *values, const int64_t *samples, const void *x, void *y,
                            int first, int count);

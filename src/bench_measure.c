@@ -11,6 +11,7 @@
 #include "comm/watchdog.h"
 #include "io/dataset.h"
 #include "kernels/common/random.h"
+#include "mixing.h"
 
 enum { WARM_UP_STEPS = RDP_WARM_STEPS + 1 /* the last one is recorded */, IMAGES_LEAST = 1024 };
 
@@ -67,6 +68,8 @@ static int make_network(const struct rdp_bench *bench, struct rdp_network **netw
                                               .training = true,
                                               .whole_batch_chunks = whole,
                                               .label_smoothing = options->label_smoothing,
+                                              .mixing = rdp_mixing_asked(options),
+                                              .seed = (uint64_t)options->seed,
                                               .reducer = steps ? bench->session->reducer : NULL,
                                               .sync_bn = steps && options->sync_bn && bench->session->comm->size > 1};
     return rdp_network_create(network, bench->model, device, &config);
@@ -181,7 +184,7 @@ static int make_roofs(struct rdp_bench *bench)
 static int run_steps(struct rdp_bench *bench, struct rdp_step *step, int count)
 {
     const int slice_size = bench->local_batch * bench->options->accumulate;
-    const struct rdp_step_values values = {.lr = (float)bench->options->lr};
+    struct rdp_step_values values = {.lr = (float)bench->options->lr};
     struct rdp_step_result results[RDP_STEPS_AHEAD_MAX];
     for (int i = 0; i < count; i++) {
         const struct rdp_slice slice = {.images = bench->images,
@@ -189,6 +192,8 @@ static int run_steps(struct rdp_bench *bench, struct rdp_step *step, int count)
                                         .samples = bench->rows + bench->window,
                                         .labels = bench->labels + bench->window,
                                         .count = slice_size};
+        values.step = (uint32_t)i;
+        rdp_mixing_draw(bench->options, i, &values);
         RDP_TRY(rdp_step_start(step, &slice, &bench->augment, &values, false, false));
         bench->window = (bench->window + slice_size) % bench->image_count;
         int started;

@@ -10,6 +10,7 @@
 #include "comm/watchdog.h"
 #include "commands.h"
 #include "io/durable.h"
+#include "mixing.h"
 #include "run_dir.h"
 #include "signals.h"
 #include "trainer.h"
@@ -44,13 +45,16 @@ static int load_data(struct rdp_trainer *trainer, struct rdp_dataset *dataset)
     RDP_TRY_GOTO(
         status,
         rdp_sampler_create(&trainer->sampler, options, dataset, training, trainer->training_count, comm, device), done);
+    if (options->stem_init == RDP_STEM_WHITEN)
+        RDP_TRY_GOTO(status, rdp_whiten_read(dataset, training, trainer->training_count, comm, trainer->patches), done);
     if (trainer->validation_count > 0)
         RDP_TRY_GOTO(status,
                      rdp_evaluator_create(&trainer->validation, dataset, RDP_SPLIT_TRAIN, validation,
-                                          trainer->validation_count, options->evaluate_on, comm, device),
+                                          trainer->validation_count, options->evaluate_on, options->evaluate_flip, comm,
+                                          device),
                      done);
     status = rdp_evaluator_create(&trainer->test, dataset, RDP_SPLIT_TEST, NULL, trainer->data.count[RDP_SPLIT_TEST],
-                                  options->evaluate_on, comm, device);
+                                  options->evaluate_on, options->evaluate_flip, comm, device);
 done:
     free(training);
     free(validation);
@@ -81,6 +85,8 @@ static int make_network(struct rdp_trainer *trainer)
         .micro_batches = options->accumulate,
         .training = true,
         .label_smoothing = options->label_smoothing,
+        .mixing = rdp_mixing_asked(options),
+        .seed = (uint64_t)options->seed,
         .reducer = session->reducer,
         .sync_bn = options->sync_bn && session->comm->size > 1,
     };
@@ -140,6 +146,16 @@ static int plan_looks(struct rdp_trainer *trainer)
     return RDP_OK;
 }
 
+/* Of a new run; a resumed one takes its weights from the checkpoint. Agreed. */
+static int initialise_stem(struct rdp_trainer *trainer)
+{
+    if (trainer->options.stem_init != RDP_STEM_WHITEN)
+        return RDP_OK;
+    int status =
+        rdp_whiten_stem(trainer->network, (const double(*)[RDP_PATCH])trainer->patches, trainer->augment.std);
+    return rdp_comm_agree(trainer->session->comm, status, "making the stem's filters");
+}
+
 static int set_up(struct rdp_trainer *trainer)
 {
     struct rdp_comm *comm = trainer->session->comm;
@@ -150,6 +166,7 @@ static int set_up(struct rdp_trainer *trainer)
     RDP_TRY(make_network(trainer));
     RDP_TRY(rdp_run_dir_open(&trainer->options, comm, &trainer->lock));
     trainer->augment = rdp_session_augment(&trainer->options, trainer->data.mean, trainer->data.std);
+    RDP_TRY(initialise_stem(trainer));
     trainer->standing.best = trainer->standing.plateau_best = INFINITY;
     trainer->standing.plateau_factor = 1;
     trainer->steps_per_epoch = rdp_sampler_steps(trainer->sampler);

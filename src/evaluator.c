@@ -19,6 +19,7 @@ struct rdp_evaluator {
     uint8_t *device_images; /* where the device reads */
     uint8_t *labels;        /* host */
     bool shared;            /* all ranks take part */
+    bool flip;              /* each image twice, once mirrored */
 };
 
 static int load(struct rdp_evaluator *evaluator, struct rdp_dataset *dataset, enum rdp_split split, const int64_t *rows,
@@ -47,12 +48,13 @@ static int load(struct rdp_evaluator *evaluator, struct rdp_dataset *dataset, en
 }
 
 int rdp_evaluator_create(struct rdp_evaluator **evaluator, struct rdp_dataset *dataset, enum rdp_split split,
-                         const int64_t *rows, int64_t count, enum rdp_evaluate_on where, struct rdp_comm *comm,
-                         struct rdp_device *device)
+                         const int64_t *rows, int64_t count, enum rdp_evaluate_on where, bool flip,
+                         struct rdp_comm *comm, struct rdp_device *device)
 {
     int status = rdp_calloc((void **)evaluator, 1, sizeof **evaluator, "the evaluator");
     if (status == RDP_OK) {
-        **evaluator = (struct rdp_evaluator){.comm = comm, .device = device, .shared = where == RDP_EVALUATE_ALL};
+        **evaluator = (struct rdp_evaluator){
+            .comm = comm, .device = device, .shared = where == RDP_EVALUATE_ALL, .flip = flip};
         status = load(*evaluator, dataset, split, rows, count);
     }
     status = rdp_comm_agree(comm, status, "reading the evaluation images");
@@ -94,9 +96,28 @@ static double row_loss(const float *logits, int classes, int label, int *predict
     return log(sum) + (double)logits[*predicted] - (double)logits[label];
 }
 
+static int run_batch(struct rdp_network *network, const struct rdp_batch *batch, float *logits)
+{
+    const struct rdp_inputs inputs = {0};
+    RDP_TRY(rdp_network_load(network, batch, &inputs));
+    RDP_TRY(rdp_network_forward(network, 0, false, 0, tick, NULL));
+    return rdp_network_logits(network, logits);
+}
+
+/* The mean of a batch's logits, which `logits` holds, and its mirror images'. */
+static int add_mirrored(struct rdp_network *network, struct rdp_batch batch, float *logits, float *mirrored)
+{
+    const size_t count = (size_t)network->config.batch * (size_t)network->model->classes;
+    batch.augment.mirror = true;
+    RDP_TRY(run_batch(network, &batch, mirrored));
+    for (size_t i = 0; i < count; i++)
+        logits[i] = 0.5f * (logits[i] + mirrored[i]);
+    return RDP_OK;
+}
+
 /* This rank's images, batch by batch; the last batch is filled up with copies of image 0 that do not count. */
 static int run_own(struct rdp_evaluator *evaluator, struct rdp_network *network, const struct rdp_augment *normalise,
-                   int64_t *rows, uint8_t *labels, float *logits, double *loss, int64_t *confusion)
+                   int64_t *rows, uint8_t *labels, float *logits, float *mirrored, double *loss, int64_t *confusion)
 {
     const int batch_size = network->config.batch, classes = network->model->classes;
     for (int64_t first = 0; first < evaluator->count; first += batch_size) {
@@ -112,11 +133,10 @@ static int run_own(struct rdp_evaluator *evaluator, struct rdp_network *network,
                                   .count = batch_size,
                                   .valid = valid,
                                   .augment = *normalise};
-        batch.augment.enabled = false;
-        const struct rdp_inputs inputs = {0};
-        RDP_TRY(rdp_network_load(network, &batch, &inputs));
-        RDP_TRY(rdp_network_forward(network, 0, false, 0, tick, NULL));
-        RDP_TRY(rdp_network_logits(network, logits));
+        batch.augment.enabled = batch.augment.mirror = false;
+        RDP_TRY(run_batch(network, &batch, logits));
+        if (evaluator->flip)
+            RDP_TRY(add_mirrored(network, batch, logits, mirrored));
         for (int i = 0; i < valid; i++) {
             int predicted;
             *loss += row_loss(logits + (size_t)i * (size_t)classes, classes, labels[i], &predicted);
@@ -141,7 +161,7 @@ static int average_state(struct rdp_network *network, struct rdp_comm *comm, flo
 struct scratch {
     int64_t *rows;
     uint8_t *labels;
-    float *logits, *own, *mean;
+    float *logits, *mirrored, *own, *mean;
 };
 
 static int run(struct rdp_evaluator *evaluator, struct rdp_network *network, const struct rdp_augment *normalise,
@@ -153,6 +173,8 @@ static int run(struct rdp_evaluator *evaluator, struct rdp_network *network, con
     RDP_TRY(rdp_calloc((void **)&scratch->rows, batch, sizeof(int64_t), "evaluation"));
     RDP_TRY(rdp_calloc((void **)&scratch->labels, batch, 1, "evaluation"));
     RDP_TRY(rdp_calloc((void **)&scratch->logits, batch * classes, sizeof(float), "evaluation"));
+    if (evaluator->flip)
+        RDP_TRY(rdp_calloc((void **)&scratch->mirrored, batch * classes, sizeof(float), "evaluation"));
     RDP_TRY(rdp_calloc((void **)&evaluation->confusion, classes * classes, sizeof(int64_t), "the confusion matrix"));
     if (average) {
         RDP_TRY(rdp_calloc((void **)&scratch->own, network->state_count, sizeof(float), "evaluation"));
@@ -160,7 +182,7 @@ static int run(struct rdp_evaluator *evaluator, struct rdp_network *network, con
         RDP_TRY(average_state(network, comm, scratch->own, scratch->mean));
     }
     int status = run_own(evaluator, network, normalise, scratch->rows, scratch->labels, scratch->logits,
-                         &evaluation->loss, evaluation->confusion);
+                         scratch->mirrored, &evaluation->loss, evaluation->confusion);
     if (average && status == RDP_OK)
         status = network->device->ops->upload(network->device, network->state, scratch->own,
                                               network->state_count * sizeof(float));
@@ -188,6 +210,7 @@ int rdp_evaluator_run(struct rdp_evaluator *evaluator, struct rdp_network *netwo
     free(scratch.rows);
     free(scratch.labels);
     free(scratch.logits);
+    free(scratch.mirrored);
     free(scratch.own);
     free(scratch.mean);
     if (status != RDP_OK)

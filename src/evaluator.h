@@ -6,6 +6,7 @@
 #ifndef RDP_EVALUATOR_H
 #define RDP_EVALUATOR_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "comm/comm.h"
@@ -23,10 +24,11 @@ struct rdp_evaluation {
     int64_t *confusion; /* [true class][predicted class]; owned by the evaluation, rdp_evaluation_free */
 };
 
-/* Loads the rows (ascending; NULL: all) of a split that this rank evaluates. Agreed by all ranks. */
+/* Loads the rows (ascending; NULL: all) of a split that this rank evaluates. `flip`: the logits of an image are the
+ * mean of its own and its mirror image's. Agreed by all ranks. */
 int rdp_evaluator_create(struct rdp_evaluator **evaluator, struct rdp_dataset *dataset, enum rdp_split split,
-                         const int64_t *rows, int64_t count, enum rdp_evaluate_on where, struct rdp_comm *comm,
-                         struct rdp_device *device);
+                         const int64_t *rows, int64_t count, enum rdp_evaluate_on where, bool flip,
+                         struct rdp_comm *comm, struct rdp_device *device);
 void rdp_evaluator_destroy(struct rdp_evaluator *evaluator);
 /* Collective. With local batch-norm the ranks' running statistics are averaged for the evaluation and put back after
  * it. The result is the same on every rank. `normalise` holds mean and std. */

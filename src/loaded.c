@@ -41,6 +41,8 @@ static void take_run_options(struct rdp_options *options, const struct rdp_optio
         options->precision = command.precision;
     if (given(&command, "conv-algorithm"))
         options->conv_algorithm = command.conv_algorithm;
+    if (given(&command, "evaluate-flip") || given(&command, "no-evaluate-flip"))
+        options->evaluate_flip = command.evaluate_flip;
     if (given(&command, "batch"))
         options->batch = command.batch;
 }

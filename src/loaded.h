@@ -1,8 +1,9 @@
 /*
  * A trained network taken from a checkpoint, for the commands that use it: eval and predict.
  *
- * The model is the run's. So are precision, convolution algorithm and batch, unless the command line names them: what a
- * run reported is what eval reports again. Device, threads and who evaluates are always this command's own.
+ * The model is the run's. So are precision, convolution algorithm, batch and mirrored evaluation, unless the command
+ * line names them: what a run reported is what eval reports again. Device, threads and who evaluates are always this
+ * command's own.
  */
 #ifndef RDP_LOADED_H
 #define RDP_LOADED_H

@@ -163,7 +163,31 @@ static int add_block(struct builder *builder, int stage, int block, int width, i
         RDP_TRY(add_bn(builder, prefix, "bn2", conv, RDP_NO_LAYER, activation, top));
         RDP_TRY(add_conv(builder, prefix, "conv3", *top, out_channels, 1, 1, &conv));
     }
-    return add_bn(builder, prefix, bottleneck ? "bn3" : "bn2", conv, shortcut, activation, top);
+    RDP_TRY(add_bn(builder, prefix, bottleneck ? "bn3" : "bn2", conv, shortcut, activation, top));
+    /* Goyal et al. 2017, section 5.1: the block starts as its shortcut alone. */
+    if (options->zero_init_residual)
+        builder->model->parameters[builder->model->layers[*top].first_parameter].init = 0;
+    return RDP_OK;
+}
+
+/* Behind a stage, unless its probability is 0. */
+static int add_dropout(struct builder *builder, int stage, int *top)
+{
+    const struct rdp_real_list *list = &builder->options->dropout;
+    const struct rdp_shape in = shape_of(builder, *top);
+    struct rdp_layer layer = {.kind = RDP_LAYER_DROPOUT,
+                              .input = *top,
+                              .residual = RDP_NO_LAYER,
+                              .in = in,
+                              .out = in,
+                              .probability = list->values[list->count == 1 ? 0 : stage],
+                              .stage = stage};
+    char prefix[RDP_NAME_MAX];
+    if (layer.probability == 0)
+        return RDP_OK;
+    snprintf(prefix, sizeof prefix, "layer%d.", stage + 1);
+    name_layer(&layer, prefix, "dropout");
+    return add_layer(builder, &layer, top);
 }
 
 static int add_head(struct builder *builder, int top)
@@ -191,11 +215,14 @@ static int build(struct builder *builder)
     const struct rdp_options *options = builder->options;
     int top;
     RDP_TRY(add_conv(builder, "", "conv1", RDP_NO_LAYER, options->stem_width, 3, 1, &top));
+    builder->model->layers[top].frozen = options->freeze_stem;
     RDP_TRY(add_bn(builder, "", "bn1", top, RDP_NO_LAYER, activation_of(options), &top));
-    for (int stage = 0; stage < options->blocks.count; stage++)
+    for (int stage = 0; stage < options->blocks.count; stage++) {
         for (int block = 0; block < options->blocks.values[stage]; block++)
             RDP_TRY(
                 add_block(builder, stage, block, options->widths.values[stage], stage > 0 && block == 0 ? 2 : 1, &top));
+        RDP_TRY(add_dropout(builder, stage, &top));
+    }
     return add_head(builder, top);
 }
 
@@ -249,13 +276,15 @@ int64_t rdp_layer_parameters(const struct rdp_model *model, const struct rdp_lay
 
 void rdp_layer_describe(const struct rdp_layer *layer, char kind[RDP_NAME_MAX], char shape[RDP_NAME_MAX])
 {
-    static const char *const kinds[] = {"Conv2d", "BatchNorm2d", "ZeroPad", "AvgPool2d", "Linear"};
+    static const char *const kinds[] = {"Conv2d", "BatchNorm2d", "ZeroPad", "Dropout", "AvgPool2d", "Linear"};
     if (layer->kind == RDP_LAYER_FC || layer->kind == RDP_LAYER_POOL)
         snprintf(shape, RDP_NAME_MAX, "[%d]", layer->out.channels);
     else
         snprintf(shape, RDP_NAME_MAX, "[%d, %d, %d]", layer->out.channels, layer->out.height, layer->out.width);
     if (layer->kind == RDP_LAYER_CONV)
         snprintf(kind, RDP_NAME_MAX, "Conv2d %dx%d stride %d", layer->kernel, layer->kernel, layer->stride);
+    else if (layer->kind == RDP_LAYER_DROPOUT)
+        snprintf(kind, RDP_NAME_MAX, "%s p=%g", kinds[layer->kind], layer->probability);
     else
         snprintf(kind, RDP_NAME_MAX, "%s%s%s", kinds[layer->kind], layer->residual != RDP_NO_LAYER ? " + add" : "",
                  layer->activation == RDP_ACT_RELU         ? " + ReLU"

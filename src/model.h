@@ -15,7 +15,7 @@
 
 enum { RDP_NAME_MAX = 64, RDP_NO_LAYER = -1 };
 
-enum rdp_layer_kind { RDP_LAYER_CONV, RDP_LAYER_BN, RDP_LAYER_PAD, RDP_LAYER_POOL, RDP_LAYER_FC };
+enum rdp_layer_kind { RDP_LAYER_CONV, RDP_LAYER_BN, RDP_LAYER_PAD, RDP_LAYER_DROPOUT, RDP_LAYER_POOL, RDP_LAYER_FC };
 
 struct rdp_layer {
     enum rdp_layer_kind kind;
@@ -26,6 +26,9 @@ struct rdp_layer {
     int kernel, stride;                    /* CONV, PAD (stride) */
     enum rdp_kernel_activation activation; /* BN */
     float slope;                           /* BN: LeakyReLU's */
+    double probability;                    /* DROPOUT */
+    int stage;                             /* DROPOUT: of the network, from 0 */
+    bool frozen;                           /* CONV, the first one: keeps its weights, so they get no gradient */
     int first_parameter, parameter_count;  /* rows of the table */
 };
 

@@ -236,6 +236,36 @@ static int backward_finalize_bn(struct rdp_network *network, struct rdp_bn *bn)
     return ops->bn_backward_finalize(network->device, bn, elements);
 }
 
+static struct rdp_dropout dropout_of(const struct rdp_network *network, const struct rdp_layer *layer)
+{
+    return (struct rdp_dropout){.shape = layer->out,
+                                .probability = (float)layer->probability,
+                                .seed = network->config.seed,
+                                .layer = (uint32_t)layer->stage};
+}
+
+static int drop(struct rdp_network *network, const struct rdp_layer *layer, void *x, bool training, int first,
+                int count)
+{
+    const struct rdp_network_plan *plan = network->plan;
+    const struct rdp_dropout dropout = dropout_of(network, layer);
+    if (!training)
+        return RDP_OK;
+    return network->device->ops->dropout_forward(network->device, &dropout, &network->inputs->values,
+                                                 plan->samples + plan->micro * network->config.batch, x, x, first,
+                                                 count);
+}
+
+static int drop_backward(struct rdp_network *network, const struct rdp_layer *layer, void *dy, const void *dy2,
+                         int first, int count)
+{
+    const struct rdp_network_plan *plan = network->plan;
+    const struct rdp_dropout dropout = dropout_of(network, layer);
+    return network->device->ops->dropout_backward(network->device, &dropout, &network->inputs->values,
+                                                  plan->samples + plan->micro * network->config.batch, dy, dy2, dy,
+                                                  first, count);
+}
+
 static int run_operation(struct rdp_network *network, const struct rdp_operation *op, bool training, int first,
                          int count)
 {
@@ -255,6 +285,8 @@ static int run_operation(struct rdp_network *network, const struct rdp_operation
     case RDP_OP_AUGMENT:
         return ops->augment(device, &batch->augment, &network->inputs->values, batch->images, plan->rows + skip,
                             plan->samples + skip, t0, first, count);
+    case RDP_OP_MIX:
+        return training ? ops->mix(device, &network->inputs->values, t0, size) : RDP_OK;
     case RDP_OP_CONV_FORWARD:
         return ops->conv_forward(device, conv, t0, t1, first, count);
     case RDP_OP_CONV_STATISTICS:
@@ -268,6 +300,10 @@ static int run_operation(struct rdp_network *network, const struct rdp_operation
         return ops->bn_apply(device, bn, t0, t1, t2, first, count);
     case RDP_OP_PAD_FORWARD:
         return ops->pad_forward(device, layer->in, layer->out, t0, t1, first, count);
+    case RDP_OP_DROPOUT:
+        return drop(network, layer, t0, training, first, count);
+    case RDP_OP_DROPOUT_BACKWARD:
+        return drop_backward(network, layer, t0, t1, first, count);
     case RDP_OP_POOL_FORWARD:
         return ops->pool_forward(device, layer->in, t0, plan->features, first, count);
     case RDP_OP_FC_FORWARD:
@@ -275,7 +311,8 @@ static int run_operation(struct rdp_network *network, const struct rdp_operation
                                row_of(network, network->parameters, op->layer, WEIGHT),
                                row_of(network, network->parameters, op->layer, BIAS), plan->logits);
     case RDP_OP_LOSS:
-        return ops->loss(device, size, batch->valid, classes, plan->logits, plan->labels + skip, NULL,
+        return ops->loss(device, size, batch->valid, classes, plan->logits, plan->labels + skip,
+                         training && network->config.mixing ? &network->inputs->values : NULL,
                          training ? (float)network->config.label_smoothing : 0, plan->loss_scale,
                          training ? plan->dlogits : NULL, network->totals);
     case RDP_OP_FC_BACKWARD:

@@ -10,6 +10,10 @@
  * finalise becomes finalise, a convolution becomes batch-norm backward apply and backward data; its weight gradient
  * works on the whole batch and waits for the segment to end. A tensor with two readers gets two gradients, which reduce
  * adds.
+ *
+ * Dropout works in place, forward and backward: nobody but it reads what it reads, and what batch-norm's backward wants
+ * to know of its output, the sign, is the same where something was kept and does not matter where nothing was. So a
+ * pass that evaluates leaves it out.
  */
 #include "network_plan.h"
 
@@ -115,13 +119,22 @@ static int need(struct planner *planner, int layer)
         struct rdp_device *device = planner->network->device;
         RDP_TRY(
             new_tensor(planner, device->ops->image_bytes(device, planner->model->layers[0].in, true), &planner->image));
-        return emit(planner, RDP_OP_AUGMENT, RDP_NO_LAYER, planner->image, -1, -1, -1);
+        RDP_TRY(emit(planner, RDP_OP_AUGMENT, RDP_NO_LAYER, planner->image, -1, -1, -1));
+        const bool mixes = planner->network->config.mixing && planner->network->config.training;
+        return mixes ? emit(planner, RDP_OP_MIX, RDP_NO_LAYER, planner->image, -1, -1, -1) : RDP_OK;
     }
     const struct rdp_layer *description = &planner->model->layers[layer];
     if (planner->layers[layer].computed)
         return RDP_OK;
     planner->layers[layer].computed = true;
-    RDP_TRY(description->kind == RDP_LAYER_PAD ? need(planner, description->input) : RDP_OK);
+    if (description->kind == RDP_LAYER_PAD || description->kind == RDP_LAYER_DROPOUT)
+        RDP_TRY(need(planner, description->input));
+    if (description->kind == RDP_LAYER_DROPOUT) {
+        plan->out[layer] = plan->out[description->input];
+        if (!planner->network->config.training)
+            return RDP_OK;
+        return emit(planner, RDP_OP_DROPOUT, layer, plan->out[layer], -1, -1, -1);
+    }
     if (description->residual != RDP_NO_LAYER)
         RDP_TRY(need(planner, description->residual));
     RDP_TRY(new_activation(planner, description->out, &plan->out[layer]));
@@ -151,6 +164,7 @@ static int plan_forward_layer(struct planner *planner, int layer)
     case RDP_LAYER_BN:
         return emit(planner, RDP_OP_BN_FINALIZE, layer, -1, -1, -1, -1);
     case RDP_LAYER_PAD:
+    case RDP_LAYER_DROPOUT:
         return RDP_OK; /* written when its reader needs it */
     case RDP_LAYER_POOL:
         RDP_TRY(need(planner, description->input));
@@ -208,8 +222,9 @@ static int flush_weight_gradients(struct planner *planner)
     for (int i = 0; i < planner->pending_count; i++) {
         int layer = planner->pending[i];
         const struct rdp_layer *description = &planner->model->layers[layer];
-        RDP_TRY(emit(planner, RDP_OP_CONV_WEIGHTS, layer, input_tensor(planner, description->input),
-                     planner->layers[layer].gradients[0], -1, -1));
+        if (!description->frozen)
+            RDP_TRY(emit(planner, RDP_OP_CONV_WEIGHTS, layer, input_tensor(planner, description->input),
+                         planner->layers[layer].gradients[0], -1, -1));
         place_layer(planner, layer);
     }
     planner->pending_count = 0;
@@ -221,6 +236,10 @@ static int plan_backward_conv(struct planner *planner, int layer)
     const struct rdp_layer *description = &planner->model->layers[layer];
     struct progress *own = &planner->layers[layer];
     const int bn = own->bn, dz = planner->layers[bn].dz;
+    if (description->frozen) { /* nobody needs its gradients: that of its weights stays zero */
+        planner->pending[planner->pending_count++] = layer;
+        return RDP_OK;
+    }
     /* With a residual, dz is also the residual's gradient and must stay; without, dy takes its place. */
     int dy = dz, dx;
     if (planner->model->layers[bn].residual != RDP_NO_LAYER)
@@ -267,6 +286,12 @@ static int plan_backward_operation(struct planner *planner, const struct rdp_ope
         RDP_TRY(new_activation(planner, planner->model->layers[layer].in, &dx));
         RDP_TRY(emit(planner, RDP_OP_PAD_BACKWARD, layer, planner->layers[layer].gradients[0], dx, -1, -1));
         return add_gradient(planner, planner->model->layers[layer].input, dx);
+    case RDP_OP_DROPOUT: {
+        const struct progress *own = &planner->layers[layer];
+        const int second = own->gradient_count == 2 ? own->gradients[1] : RDP_NO_TENSOR;
+        RDP_TRY(emit(planner, RDP_OP_DROPOUT_BACKWARD, layer, own->gradients[0], second, -1, -1));
+        return add_gradient(planner, planner->model->layers[layer].input, own->gradients[0]);
+    }
     case RDP_OP_BN_FINALIZE:
         RDP_TRY(flush_weight_gradients(planner));
         RDP_TRY(emit(planner, RDP_OP_BN_BACKWARD_FINALIZE, layer, -1, -1, -1, -1));

@@ -8,12 +8,14 @@
 /* X(name, whole batch?, what bench calls it). The comment says which tensors `t` holds. */
 #define RDP_OPERATION_MAP(X) \
     X(AUGMENT, 0, "augmentation")                                /* out */ \
+    X(MIX, 1, "mixing")                                          /* images */ \
     X(CONV_FORWARD, 0, "convolution forward")                    /* x, y */ \
     X(BN_STATISTICS, 0, "batch-norm statistics")                 /* y */ \
     X(CONV_STATISTICS, 0, "convolution forward with statistics") /* x, y: the two before in one */ \
     X(BN_FINALIZE, 1, "batch-norm finalise") \
     X(BN_APPLY, 0, "batch-norm apply")    /* y, residual, out */ \
     X(PAD_FORWARD, 0, "shortcut padding") /* x, y */ \
+    X(DROPOUT, 0, "dropout")              /* x, in place */ \
     X(POOL_FORWARD, 0, "pool")            /* x */ \
     X(FC_FORWARD, 1, "fully connected") \
     X(LOSS, 1, "loss") \
@@ -23,6 +25,7 @@
     X(BN_BACKWARD_FINALIZE, 1, "batch-norm backward finalise") \
     X(BN_BACKWARD_APPLY, 0, "batch-norm backward apply") /* y, dz, dy */ \
     X(PAD_BACKWARD, 0, "shortcut padding backward")      /* dy, dx */ \
+    X(DROPOUT_BACKWARD, 0, "dropout backward")           /* dy, dy2; in place */ \
     X(CONV_DATA, 0, "convolution backward data")         /* dy, dx */ \
     X(CONV_WEIGHTS, 1, "convolution backward weights")   /* x, dy */
 

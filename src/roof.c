@@ -91,10 +91,14 @@ static void add_layer(struct sum *sum, const struct rdp_model *model, const stru
     const double in = of_image ? image_elements(layer->in) : elements_of(layer->in), out = elements_of(layer->out);
     switch (layer->kind) {
     case RDP_LAYER_CONV:
-        add(sum, of_image ? 2 : 3, 2.0 * (double)rdp_layer_multiply_adds(layer), (in + out) * sum->element_bytes);
+        add(sum, 3 - of_image - layer->frozen, 2.0 * (double)rdp_layer_multiply_adds(layer),
+            (in + out) * sum->element_bytes);
         return;
     case RDP_LAYER_BN:
         add(sum, batch_norm_passes(model, layer), 0, out * sum->element_bytes);
+        return;
+    case RDP_LAYER_DROPOUT:
+        add(sum, 2 + 2, 0, in * sum->element_bytes); /* in place, forward and backward */
         return;
     case RDP_LAYER_POOL:
         add(sum, 2, 0, in * sum->element_bytes);

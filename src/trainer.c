@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/status.h"
 #include "comm/watchdog.h"
+#include "mixing.h"
 #include "schedule.h"
 #include "signals.h"
 
@@ -72,8 +73,10 @@ static int start_step(struct rdp_trainer *trainer, int ahead)
 {
     const struct rdp_standing *standing = &trainer->standing;
     const struct rdp_slice slice = rdp_sampler_slice(trainer->sampler, standing->epoch_step + ahead);
-    const struct rdp_step_values values = {.lr = (float)rate_of(trainer, standing->step + ahead),
-                                           .epoch = (uint32_t)standing->epoch};
+    struct rdp_step_values values = {.lr = (float)rate_of(trainer, standing->step + ahead),
+                                     .epoch = (uint32_t)standing->epoch,
+                                     .step = (uint32_t)(standing->step + ahead)};
+    rdp_mixing_draw(&trainer->options, standing->step + ahead, &values);
     rdp_watchdog_phase("training", standing->step + ahead + 1);
     return rdp_step_start(trainer->step, &slice, &trainer->augment, &values, rdp_signals_stop() != 0,
                           save_is_due_by_time(trainer));

@@ -15,6 +15,7 @@
 #include "session.h"
 #include "snapshot.h"
 #include "step.h"
+#include "whiten.h"
 
 struct rdp_trainer {
     struct rdp_options options;   /* with the run directory filled in */
@@ -30,6 +31,7 @@ struct rdp_trainer {
     struct rdp_report *report;
     int64_t training_count, validation_count;
 
+    double patches[RDP_PATCH][RDP_PATCH]; /* --stem-init whiten: the training images' covariance */
     struct rdp_augment augment;
     struct rdp_standing standing;
     int64_t steps_per_epoch, total_steps;

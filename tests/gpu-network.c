@@ -192,6 +192,10 @@ static void test_recorded_step(void **unused)
             setup.options.shortcut = form ? RDP_SHORTCUT_CONV : RDP_SHORTCUT_PAD;
             setup.options.lr = 0.05;
             compare_recording(device, &setup.options);
+            setup.options.dropout.values[0] = 0.3; /* what they draw changes from replay to replay */
+            setup.options.mixup = setup.options.cutmix = 1;
+            setup.options.freeze_stem = form;
+            compare_recording(device, &setup.options);
         }
         rdp_device_close(device);
     }

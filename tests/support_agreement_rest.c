@@ -160,11 +160,13 @@ static void run_fc(struct rdp_device *device, const int *a, struct rdp_results *
 
 const struct rdp_case rdp_fc_cases = CASES("fully connected", "batch,channels,classes", run_fc, fcs);
 
-enum { LOSS_BATCH, LOSS_VALID, LOSS_CLASSES, LOSS_SMOOTHING, LOSS_SCALE, LOSS_GRADIENT, LOSS_MAGNITUDE };
+enum { LOSS_BATCH, LOSS_VALID, LOSS_CLASSES, LOSS_SMOOTHING, LOSS_SCALE, LOSS_GRADIENT, LOSS_MAGNITUDE, LOSS_MIX };
 static const int losses[][RDP_CASE_ARGUMENTS] = {
-    /* smoothing in hundredths, scale as 1 / n */
+    /* smoothing and the own label's weight in hundredths, scale as 1 / n; weight 0: not mixed */
     {1, 1, 10, 0, 1, 1, 1},  {3, 2, 10, 10, 3, 1, 5},      {8, 8, 10, 0, 8, 1, 80},   {8, 5, 10, 20, 8, 0, 5},
     {8, 0, 10, 10, 8, 1, 5}, {300, 257, 10, 5, 300, 1, 5}, {130, 130, 2, 0, 1, 1, 5}, {64, 63, 100, 10, 64, 1, 5},
+    {8, 8, 10, 0, 8, 1, 5, 70},  {7, 7, 10, 10, 7, 1, 5, 100},  {300, 300, 10, 10, 1, 0, 5, 25},
+    {65, 65, 100, 5, 65, 1, 5, 37},
 };
 
 static void run_loss(struct rdp_device *device, const int *a, struct rdp_results *results)
@@ -177,12 +179,15 @@ static void run_loss(struct rdp_device *device, const int *a, struct rdp_results
     assert_non_null(labels_host);
     for (int n = 0; n < batch; n++)
         labels_host[n] = (uint8_t)((7 * n + 3) % classes);
+    const struct rdp_step_values mixed = {.mix = (float)a[LOSS_MIX] / 100};
     struct rdp_guarded logits = rdp_guarded_of(device, host, count * sizeof *host),
+                       values = rdp_guarded_of(device, &mixed, sizeof mixed),
                        labels = rdp_guarded_of(device, labels_host, (size_t)batch),
                        totals = rdp_guarded_of(device, before, sizeof before),
                        dlogits = rdp_guarded_make(device, count * sizeof *host);
-    RDP_MUST(device->ops->loss(device, batch, a[LOSS_VALID], classes, logits.data, labels.data, NULL,
-                               (float)a[LOSS_SMOOTHING] / 100, 1 / (float)a[LOSS_SCALE],
+    RDP_MUST(device->ops->loss(device, batch, a[LOSS_VALID], classes, logits.data, labels.data,
+                               a[LOSS_MIX] > 0 ? values.data : NULL, (float)a[LOSS_SMOOTHING] / 100,
+                               1 / (float)a[LOSS_SCALE],
                                a[LOSS_GRADIENT] ? dlogits.data : NULL, totals.data));
     float after[2];
     rdp_guarded_take(&totals, after);
@@ -190,15 +195,15 @@ static void run_loss(struct rdp_device *device, const int *a, struct rdp_results
     rdp_results_add(results, "correct", RDP_AGREE_EXACT, 1)[0] = after[1];
     if (a[LOSS_GRADIENT])
         rdp_guarded_take(&dlogits, rdp_results_add(results, "dlogits", RDP_AGREE_F32, count));
-    struct rdp_guarded *blocks[] = {&logits, &labels, &totals, &dlogits};
-    for (int i = 0; i < 4; i++)
+    struct rdp_guarded *blocks[] = {&logits, &values, &labels, &totals, &dlogits};
+    for (int i = 0; i < 5; i++)
         rdp_guarded_free(blocks[i]);
     free(host);
     free(labels_host);
 }
 
 const struct rdp_case rdp_loss_cases =
-    CASES("loss", "batch,valid,classes,smoothing,1/scale,gradient,magnitude", run_loss, losses);
+    CASES("loss", "batch,valid,classes,smoothing,1/scale,gradient,magnitude,mix", run_loss, losses);
 
 enum { FLAT_COUNT, FLAT_NESTEROV, FLAT_MOMENTUM, FLAT_STEPS };
 static const int flats[][RDP_CASE_ARGUMENTS] = {

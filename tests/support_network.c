@@ -13,6 +13,7 @@
 #include "base/memory.h"
 #include "base/status.h"
 #include "kernels/common/random.h"
+#include "mixing.h"
 #include "support_reference.h"
 
 void rdp_test_must(int status, const char *call, const char *file, int line)
@@ -240,7 +241,9 @@ bool rdp_test_network_open(struct rdp_test_network *test, const struct rdp_test_
     const struct rdp_network_config config = {.batch = setup->batch,
                                               .training = !setup->inference,
                                               .whole_batch_chunks = setup->whole_batch_chunks,
-                                              .label_smoothing = setup->options.label_smoothing};
+                                              .label_smoothing = setup->options.label_smoothing,
+                                              .mixing = rdp_mixing_asked(&setup->options),
+                                              .seed = (uint64_t)setup->options.seed};
     memset(test, 0, sizeof *test);
     test->device = rdp_test_device(setup->threads, setup->bf16, setup->algorithm);
     if (test->device == NULL)
@@ -260,6 +263,7 @@ bool rdp_test_network_open(struct rdp_test_network *test, const struct rdp_test_
                                      .labels = test->labels,
                                      .count = setup->batch,
                                      .valid = setup->batch};
+    rdp_mixing_draw(&setup->options, 0, &test->values);
     memcpy(test->batch.augment.mean, rdp_reference_mean, sizeof test->batch.augment.mean);
     memcpy(test->batch.augment.std, rdp_reference_std, sizeof test->batch.augment.std);
     rdp_test_network_load(test, 0);
@@ -286,7 +290,7 @@ void rdp_test_network_load(struct rdp_test_network *test, int64_t first)
 double rdp_test_network_loss(struct rdp_test_network *test, bool training)
 {
     struct rdp_network *network = test->network;
-    const struct rdp_inputs inputs = {0};
+    const struct rdp_inputs inputs = {.values = test->values};
     RDP_MUST(rdp_network_load(network, &test->batch, &inputs));
     RDP_MUST(rdp_network_begin_totals(network));
     RDP_MUST(rdp_network_forward(network, 0, training, 1.0f / (float)network->config.batch, NULL, NULL));

@@ -67,6 +67,7 @@ struct rdp_test_network {
     uint8_t *images, *labels;
     int64_t *rows;
     struct rdp_batch batch;
+    struct rdp_step_values values; /* of the next pass: what step 0 of the options draws */
 };
 /* What the network is made of; model from options->block, blocks, widths, ... */
 struct rdp_test_setup {

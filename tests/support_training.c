@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "base/memory.h"
+#include "mixing.h"
 #include "support_network.h"
 
 enum { IMAGE_BYTES = 3072, CLASSES = 10 };
@@ -41,7 +42,11 @@ void rdp_training_open(struct rdp_training *training, struct rdp_device *device,
                        int batch)
 {
     const struct rdp_network_config config = {
-        .batch = batch, .training = true, .label_smoothing = options->label_smoothing};
+        .batch = batch,
+        .training = true,
+        .label_smoothing = options->label_smoothing,
+        .mixing = rdp_mixing_asked(options),
+        .seed = (uint64_t)options->seed};
     *training = (struct rdp_training){.device = device, .options = *options, .batch = batch};
     RDP_MUST(rdp_model_create(&training->model, options, CLASSES));
     RDP_MUST(rdp_network_create(&training->network, training->model, device, &config));
@@ -65,9 +70,11 @@ void rdp_training_close(struct rdp_training *training)
 void rdp_training_load(struct rdp_training *training, int64_t first)
 {
     const size_t batch = (size_t)training->batch;
-    const struct rdp_inputs inputs = {.values = {.lr = (float)training->options.lr}};
+    struct rdp_inputs inputs = {
+        .values = {.lr = (float)training->options.lr, .step = (uint32_t)(first / training->batch)}};
     uint8_t *images, *labels;
     int64_t *rows;
+    rdp_mixing_draw(&training->options, inputs.values.step, &inputs.values);
     RDP_MUST(rdp_calloc((void **)&images, batch, IMAGE_BYTES, "images"));
     RDP_MUST(rdp_calloc((void **)&labels, batch, 1, "labels"));
     RDP_MUST(rdp_calloc((void **)&rows, batch, sizeof *rows, "rows"));

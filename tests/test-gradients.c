@@ -37,6 +37,7 @@ struct subject {
     int kernel, stride, channels;
     struct rdp_bn_desc bn;
     float smoothing;
+    const struct rdp_step_values *values; /* of mixed labels and of dropout's mask; NULL: none */
 };
 
 static double dot(const double *a, const double *b, size_t count)
@@ -337,8 +338,8 @@ static const uint8_t loss_labels[BATCH] = {3, 0, 9, 3};
 static double loss_value(struct subject *subject)
 {
     float *logits = floats_of(subject->inputs[0], subject->counts[0]), totals[2] = {0, 0};
-    RDP_MUST(subject->device->ops->loss(subject->device, BATCH, BATCH, CLASSES, logits, loss_labels, NULL, subject->smoothing,
-                                        1, NULL, totals));
+    RDP_MUST(subject->device->ops->loss(subject->device, BATCH, BATCH, CLASSES, logits, loss_labels, subject->values,
+                                        subject->smoothing, 1, NULL, totals));
     rdp_test_free(logits);
     return (double)totals[0];
 }
@@ -347,11 +348,71 @@ static void loss_gradient(struct subject *subject)
 {
     float *logits = floats_of(subject->inputs[0], subject->counts[0]), *d = rdp_test_floats(subject->counts[0]),
           totals[2] = {0, 0};
-    RDP_MUST(subject->device->ops->loss(subject->device, BATCH, BATCH, CLASSES, logits, loss_labels, NULL, subject->smoothing,
-                                        1, d, totals));
+    RDP_MUST(subject->device->ops->loss(subject->device, BATCH, BATCH, CLASSES, logits, loss_labels, subject->values,
+                                        subject->smoothing, 1, d, totals));
     copy_to_double(d, subject->counts[0], subject->gradients[0]);
     rdp_test_free(logits);
     rdp_test_free(d);
+}
+
+/* Two inputs, which dropout's way back adds: so the mask and the sum are tested in both directions. */
+static const int64_t samples[BATCH] = {7, 40000, 3, 1};
+static const struct rdp_step_values dropout_values = {.epoch = 2, .step = 11};
+
+static struct rdp_dropout dropout_of(const struct subject *subject)
+{
+    return (struct rdp_dropout){.shape = subject->in, .probability = 0.3f, .seed = 5, .layer = 1};
+}
+
+static double dropout_value(struct subject *subject)
+{
+    const struct rdp_dropout dropout = dropout_of(subject);
+    const struct rdp_device_ops *ops = subject->device->ops;
+    void *x = activations_of(subject, subject->in, subject->inputs[0]),
+         *y = activations_of(subject, subject->in, NULL);
+    for (int first = 0; first < BATCH; first += 2)
+        RDP_MUST(ops->dropout_forward(subject->device, &dropout, &dropout_values, samples, x, y, first, 2));
+    rdp_test_free(x);
+    return project(subject, y);
+}
+
+/* <projection, M x> has the gradient M projection, which comes in two parts here. */
+static void dropout_gradient(struct subject *subject)
+{
+    const struct rdp_dropout dropout = dropout_of(subject);
+    const size_t count = subject->output_count;
+    double *parts[2] = {rdp_test_doubles(count), rdp_test_doubles(count)};
+    for (size_t i = 0; i < count; i++) {
+        parts[0][i] = rdp_test_value(200, i);
+        parts[1][i] = subject->projection[i] - parts[0][i];
+    }
+    void *dy = activations_of(subject, subject->in, parts[0]), *dy2 = activations_of(subject, subject->in, parts[1]);
+    RDP_MUST(subject->device->ops->dropout_backward(subject->device, &dropout, &dropout_values, samples, dy, dy2, dy,
+                                                    0, BATCH));
+    rdp_test_take(subject->device, subject->in, BATCH, false, dy, subject->gradients[0]);
+    rdp_test_free(dy);
+    rdp_test_free(dy2);
+    free(parts[0]);
+    free(parts[1]);
+}
+
+static void test_dropout(void **unused)
+{
+    (void)unused;
+    for (int threads = 1; threads <= 2; threads++) {
+        struct rdp_device *device = rdp_test_device(threads, false, RDP_ALGORITHM_DIRECT);
+        struct subject dropout = {.name = "dropout",
+                                  .device = device,
+                                  .in = {21, 8, 8},
+                                  .out = {21, 8, 8},
+                                  .input_count = 1,
+                                  .counts = {21 * 64 * BATCH},
+                                  .output_count = 21 * 64 * BATCH,
+                                  .value = dropout_value,
+                                  .gradient = dropout_gradient};
+        check_subject(&dropout, LINEAR_STEP, LINEAR_TOLERANCE);
+        rdp_device_close(device);
+    }
 }
 
 static void test_convolution(void **unused)
@@ -461,7 +522,10 @@ static void test_pad_pool(void **unused)
 
 static void test_head(void **unused)
 {
-    static const float smoothings[] = {0, 0.1f};
+    static const float smoothings[] = {0, 0.1f, 0, 0.1f};
+    static const char *const names[] = {"cross-entropy", "cross-entropy, smoothing 0.1", "mixed cross-entropy",
+                                        "mixed cross-entropy, smoothing 0.1"};
+    static const struct rdp_step_values mixed = {.mix = 0.7f};
     struct rdp_device *device = rdp_test_device(2, false, RDP_ALGORITHM_DIRECT);
     struct subject fc = {.name = "fully connected",
                          .device = device,
@@ -473,8 +537,9 @@ static void test_head(void **unused)
                          .gradient = fc_gradient};
     (void)unused;
     check_subject(&fc, LINEAR_STEP, LINEAR_TOLERANCE);
-    for (int i = 0; i < 2; i++) {
-        struct subject loss = {.name = i ? "cross-entropy, smoothing 0.1" : "cross-entropy",
+    for (int i = 0; i < 4; i++) {
+        struct subject loss = {.name = names[i],
+                               .values = i < 2 ? NULL : &mixed,
                                .device = device,
                                .input_count = 1,
                                .counts = {CLASSES * BATCH},
@@ -494,6 +559,7 @@ int main(void)
         cmocka_unit_test(test_batch_norm),
         cmocka_unit_test(test_pad_pool),
         cmocka_unit_test(test_head),
+        cmocka_unit_test(test_dropout),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

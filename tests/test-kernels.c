@@ -87,7 +87,8 @@ static void test_fully_connected(void **unused)
     check_head(2);
 }
 
-/* torch.nn.functional.cross_entropy, with padding rows, ties, large logits; sums are added to what totals hold. */
+/* torch.nn.functional.cross_entropy, with padding rows, ties, large logits; sums are added to what totals hold. Mixed
+ * labels: the targets are probabilities then, as torch's cross_entropy takes them too. */
 static void test_loss(void **unused)
 {
     enum { CLASSES = 10 };
@@ -102,16 +103,18 @@ static void test_loss(void **unused)
             (float)(4 * rdp_test_value(40, (uint64_t)i) + (i / CLASSES == 1 ? 1000 : 0)); /* exp() would overflow */
     logits[2 * CLASSES + 3] = logits[2 * CLASSES + 5] =
         20; /* the first of equals is the prediction: label 3 is right */
-    for (int variant = 0; variant < 8; variant++) {
-        const double smoothing = (double)smoothings[variant % 2];
-        const int valid = variant & 2 ? BATCH : 4, correct_before = 3;
+    const struct rdp_step_values mixed = {.mix = 0.3f};
+    for (int variant = 0; variant < 10; variant++) {
+        const double smoothing = (double)smoothings[variant % 2], mix = variant < 8 ? 1 : (double)mixed.mix;
+        const int valid = variant & 2 || variant >= 8 ? BATCH : 4, correct_before = 3;
         double loss = 5;
         int correct = correct_before;
         totals[0] = 5;
         totals[1] = (float)correct_before;
         for (int i = 0; i < BATCH * CLASSES; i++)
             gradient[i] = 77;
-        RDP_MUST(device->ops->loss(device, BATCH, valid, CLASSES, logits, labels, NULL, smoothings[variant % 2], 0.25f,
+        RDP_MUST(device->ops->loss(device, BATCH, valid, CLASSES, logits, labels, variant < 8 ? NULL : &mixed,
+                                   smoothings[variant % 2], 0.25f,
                                    variant & 4 ? NULL : gradient, totals));
         for (int n = 0; n < BATCH; n++) {
             const float *row = logits + n * CLASSES;
@@ -124,7 +127,8 @@ static void test_loss(void **unused)
                 sum += exp((double)row[k] - largest);
             for (int k = 0; k < CLASSES; k++) {
                 const double log_p = (double)row[k] - largest - log(sum);
-                const double target = smoothing / CLASSES + (k == labels[n] ? 1 - smoothing : 0);
+                const double label = mix * (k == labels[n]) + (1 - mix) * (k == labels[BATCH - 1 - n]);
+                const double target = smoothing / CLASSES + (1 - smoothing) * label;
                 const double want = variant & 4 ? 77 : n < valid ? 0.25 * (exp(log_p) - target) : 0;
                 loss -= n < valid ? target * log_p : 0;
                 check_close((double)gradient[n * CLASSES + k], want, 1, false);

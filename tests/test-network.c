@@ -44,6 +44,17 @@ static struct rdp_test_setup padded(void)
     return setup;
 }
 
+/* Dropout behind two of three stages, the last one among them; its output has two readers, one with a shortcut. */
+static struct rdp_test_setup dropped(void)
+{
+    static const int widths[] = {9, 20, 33, 0};
+    struct rdp_test_setup setup = rdp_test_setup(RDP_BLOCK_BASIC, two_one_one, 5, widths);
+    setup.options.dropout = (struct rdp_real_list){.count = 3, .values = {0.3, 0, 0.5}};
+    setup.options.activation = RDP_LEAKY_RELU;
+    setup.options.leaky_slope = 0.1;
+    return setup;
+}
+
 static void open_network(struct rdp_test_network *test, const struct rdp_test_setup *setup)
 {
     assert_true(rdp_test_network_open(test, setup));
@@ -55,6 +66,7 @@ static double exact_loss(struct rdp_test_network *test, const float *state)
     struct rdp_network *network = test->network;
     const int batch = network->config.batch, classes = test->model->classes;
     const double smoothing = network->config.label_smoothing;
+    const double mix = network->config.mixing ? (double)test->values.mix : 1;
     float *logits = rdp_test_floats((size_t)(batch * classes));
     double loss = 0;
     memcpy(network->state, state, network->state_count * sizeof *state);
@@ -65,7 +77,9 @@ static double exact_loss(struct rdp_test_network *test, const float *state)
         for (int k = 0; k < classes; k++)
             sum += exp((double)logits[n * classes + k]);
         for (int k = 0; k < classes; k++) {
-            const double target = smoothing / classes + (k == test->labels[n] ? 1 - smoothing : 0);
+            const double label =
+                mix * (k == test->labels[n]) + (1 - mix) * (k == test->labels[batch - 1 - n]);
+            const double target = smoothing / classes + (1 - smoothing) * label;
             loss += target * (log(sum) - (double)logits[n * classes + k]) / batch;
         }
     }
@@ -137,10 +151,12 @@ static double check_row(struct rdp_test_network *test, const float *state, const
 
 static void test_gradient(void **unused)
 {
-    static const char *const names[] = {"basic", "bottleneck", "padded shortcut"};
-    struct rdp_test_setup setups[] = {basic(), bottleneck(), padded()};
+    static const char *const names[] = {"basic", "bottleneck", "padded shortcut", "dropout, mix-up", "dropout, CutMix"};
+    struct rdp_test_setup setups[] = {basic(), bottleneck(), padded(), dropped(), dropped()};
     (void)unused;
-    for (int k = 0; k < 3; k++) {
+    setups[3].options.mixup = setups[4].options.cutmix = 2;
+    setups[4].options.shortcut = RDP_SHORTCUT_PAD;
+    for (int k = 0; k < 5; k++) {
         struct rdp_test_network test;
         double worst = 0;
         setups[k].batch = 2;
@@ -225,6 +241,7 @@ static void test_chunks(void **unused)
         double worst = 0;
         int smaller = 0;
         setup.batch = 24;
+        setup.options.dropout.values[0] = variant % 2 ? 0.2 : 0;
         setup.threads = 1 + variant % 2;
         setup.algorithm = variant / 2 ? RDP_ALGORITHM_AUTO : RDP_ALGORITHM_DIRECT;
         open_network(&chunked, &setup);
@@ -310,14 +327,15 @@ static void test_evaluation(void **unused)
  * chunks and algorithms are the same. */
 static void test_inference(void **unused)
 {
-    struct rdp_test_setup setups[] = {basic(), bottleneck(), padded()};
+    struct rdp_test_setup setups[] = {basic(), bottleneck(), padded(), dropped()};
     (void)unused;
-    for (int k = 0; k < 6; k++) {
-        struct rdp_test_setup setup = setups[k % 3];
+    setups[3].options.mixup = 1;
+    for (int k = 0; k < 8; k++) {
+        struct rdp_test_setup setup = setups[k % 4];
         struct rdp_test_network training, inference;
         float logits[2][8 * 10];
         bool same = true;
-        setup.algorithm = k < 3 ? RDP_ALGORITHM_DIRECT : RDP_ALGORITHM_AUTO;
+        setup.algorithm = k < 4 ? RDP_ALGORITHM_DIRECT : RDP_ALGORITHM_AUTO;
         open_network(&training, &setup);
         setup.inference = true;
         open_network(&inference, &setup);
@@ -391,12 +409,15 @@ static void test_initialise(void **unused)
     rdp_test_network_close(&test);
 }
 
-/* Which of an operation's tensors it writes: the last of them, but for reduce, which rewrites dout (t[2]). */
+/* Which of an operation's tensors it writes: the last of them, but for what rewrites one (t[2] of reduce, t[0]). */
 static int written(const struct rdp_operation *op)
 {
     switch (op->kind) {
     case RDP_OP_AUGMENT:
     case RDP_OP_POOL_BACKWARD:
+    case RDP_OP_MIX:
+    case RDP_OP_DROPOUT:
+    case RDP_OP_DROPOUT_BACKWARD:
         return 0;
     case RDP_OP_CONV_FORWARD:
     case RDP_OP_CONV_STATISTICS:
@@ -411,6 +432,12 @@ static int written(const struct rdp_operation *op)
     default:
         return RDP_NO_TENSOR;
     }
+}
+
+static bool rewrites(const struct rdp_operation *op)
+{
+    return op->kind == RDP_OP_BN_REDUCE || op->kind == RDP_OP_MIX || op->kind == RDP_OP_DROPOUT ||
+           op->kind == RDP_OP_DROPOUT_BACKWARD;
 }
 
 /* The plan, walked: every tensor that is read was written before, and since then nobody wrote to its memory; tensors of
@@ -438,7 +465,7 @@ static void check_plan(const struct rdp_network *network)
                 while (slot < plan->slot_count && plan->slots[slot] != tensor->data)
                     slot++;
                 assert_true(slot < plan->slot_count);
-                if (pass == 0 || op->kind == RDP_OP_BN_REDUCE)
+                if (pass == 0 || rewrites(op))
                     assert_int_equal(owner[slot], op->t[k]);
                 owner[slot] = op->t[k];
             }
@@ -451,18 +478,21 @@ static void test_memory_plan(void **unused)
     static const int deep[] = {3, 4, 6, 3, 0}, widths[] = {8, 16, 24, 32, 0};
     struct rdp_test_setup setups[] = {basic(), bottleneck(), padded(),
                                       rdp_test_setup(RDP_BLOCK_BOTTLENECK, deep, 8, widths),
-                                      rdp_test_setup(RDP_BLOCK_BASIC, deep, 8, widths)};
+                                      rdp_test_setup(RDP_BLOCK_BASIC, deep, 8, widths), dropped()};
     (void)unused;
+    setups[3].options.dropout.values[0] = 0.1;
+    setups[3].options.freeze_stem = true;
     setups[4].options.shortcut = RDP_SHORTCUT_PAD;
-    for (int k = 0; k < 10; k++) {
+    setups[5].options.cutmix = 1;
+    for (int k = 0; k < 12; k++) {
         struct rdp_test_network test;
-        setups[k % 5].batch = 2;
-        setups[k % 5].inference = k >= 5;
-        open_network(&test, &setups[k % 5]);
+        setups[k % 6].batch = 2;
+        setups[k % 6].inference = k >= 6;
+        open_network(&test, &setups[k % 6]);
         check_plan(test.network);
         for (size_t i = 0; i < test.network->boundary_count; i++)
             assert_true(i == 0 || test.network->boundaries[i] > test.network->boundaries[i - 1]);
-        if (k < 5)
+        if (k < 6)
             assert_int_equal(test.network->boundaries[test.network->boundary_count - 1],
                              test.network->parameter_count + RDP_TOTALS);
         rdp_test_network_close(&test);
@@ -489,9 +519,9 @@ static int note_ready(void *context, size_t watermark)
 
 static void test_announcements(void **unused)
 {
-    struct rdp_test_setup setups[] = {basic(), bottleneck(), padded()};
+    struct rdp_test_setup setups[] = {basic(), bottleneck(), padded(), dropped()};
     (void)unused;
-    for (int k = 0; k < 3; k++) {
+    for (int k = 0; k < 4; k++) {
         struct rdp_test_network test;
         open_network(&test, &setups[k]);
         const size_t count = test.network->parameter_count + RDP_TOTALS;

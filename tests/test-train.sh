@@ -24,6 +24,15 @@ for ranks in 1 2 3 4; do
     agree np1 "np$ranks"
 done
 
+# What is dropped is chosen by sample, not by rank.
+begin "dropout on 1 and 2 ranks"
+for ranks in 1 2; do
+    in_dir "drop$ranks" run 0 "$ranks" "${small[@]}" "${deep[@]}" --dropout 0.1,0.2
+done
+agree drop1 drop2
+in_dir none run 0 1 "${small[@]}" "${deep[@]}"
+cmp -s none/run/steps.csv drop1/run/steps.csv && fault "dropout changes nothing"
+
 # Micro-batches, like ranks without sync-BN, have batch-norm statistics of their own: what cuts the batch alike agrees.
 begin "micro-batches as ranks"
 in_dir r1a2 run 0 1 "${small[@]}" --epochs 1 --checkpoint-epochs 0 --accumulate 2
@@ -68,6 +77,8 @@ begin "stop and resume, 2 ranks, --shuffle local, sync-bn, bf16"
 stop_and_resume 2 --shuffle local --sync-bn --precision bf16 --schedule onecycle
 begin "stop and resume, 4 ranks, local batch-norm, micro-batches"
 stop_and_resume 4 --accumulate 2 --nesterov
+begin "stop and resume, 2 ranks, dropout, mix-up, CutMix, whitened stem"
+stop_and_resume 2 --dropout 0.2 --mixup 0.2 --cutmix 1 --stem-init whiten --freeze-stem --evaluate-flip
 
 begin "the same seed twice, another seed, overlap, who evaluates"
 once=("${small[@]}" --max-steps 30 --epochs 2)

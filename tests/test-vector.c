@@ -17,6 +17,7 @@
 
 #include <cmocka.h>
 
+#include "kernels/common/dropout.h"
 #include "kernels/cpu/vector.h"
 #include "support_network.h"
 
@@ -231,6 +232,52 @@ static void check_backward_apply(const struct bench *bench, bool in_place)
     free(unused);
 }
 
+/* Block 3 of an image of `count` pixels in a column: the formula, element by element; what is dropped is exactly 0. */
+static void check_dropout(const struct bench *bench, bool with_second)
+{
+    const int lanes = bench->ops->lanes, block = 3;
+    const struct rdp_dropout dropout = {
+        .shape = {(block + 1) * lanes, (int)bench->count, 1}, .probability = 0.4f, .seed = 9, .layer = 2};
+    const uint32_t threshold = rdp_dropout_threshold(0.4f);
+    double *plain[2] = {rdp_test_doubles(bench->elements), rdp_test_doubles(bench->elements)};
+    void *x = fill(bench, 26, plain[0]), *x2 = fill(bench, 27, plain[1]);
+    bench->ops->dropout(&dropout, 12, 4321, block, x, with_second ? x2 : NULL, x);
+    for (size_t i = 0; i < bench->elements; i++) {
+        const int c = block * lanes + (int)i % lanes;
+        const uint32_t pixel = (uint32_t)(i / (size_t)lanes);
+        const uint32_t group = (uint32_t)(c / 8) * (uint32_t)bench->count + pixel;
+        const struct rdp_random random = rdp_dropout_draw(9, 2, 12, 4321, group);
+        const double scale = rdp_dropout_bits(&random, c % 8) >= threshold ? (double)rdp_dropout_scale(threshold) : 0;
+        const double second = with_second ? plain[1][i] : 0;
+        check_stored(bench, as_double(bench, x, i), scale * (plain[0][i] + second),
+                     scale * (fabs(plain[0][i]) + fabs(second)));
+    }
+    rdp_test_free(x);
+    rdp_test_free(x2);
+    free(plain[0]);
+    free(plain[1]);
+}
+
+static void check_mix(const struct bench *bench)
+{
+    const struct bench row = {bench->ops, bench->bf16, 1, RDP_MIX_ROW, bench->worst};
+    double *plain[2] = {rdp_test_doubles(RDP_MIX_ROW), rdp_test_doubles(RDP_MIX_ROW)};
+    void *a = fill(&row, 28, plain[0]), *b = fill(&row, 29, plain[1]);
+    float weights[RDP_MIX_ROW];
+    for (int i = 0; i < RDP_MIX_ROW; i++)
+        weights[i] = i % 5 == 0 ? 0 : i % 5 == 1 ? 1 : (float)(rdp_test_value(33, (uint64_t)i) + 1) / 2;
+    bench->ops->mix(a, b, weights);
+    for (size_t i = 0; i < RDP_MIX_ROW; i++)
+        for (int k = 0; k < 2; k++) {
+            const double w = (double)weights[i], own = plain[k][i], other = plain[1 - k][i];
+            check_stored(&row, as_double(&row, k ? b : a, i), w * own + (1 - w) * other, w * fabs(own) + fabs(other));
+        }
+    rdp_test_free(a);
+    rdp_test_free(b);
+    free(plain[0]);
+    free(plain[1]);
+}
+
 static void test_loops(void **unused)
 {
     struct set list[3];
@@ -255,6 +302,9 @@ static void test_loops(void **unused)
                 }
                 check_backward_apply(&bench, false);
                 check_backward_apply(&bench, true);
+                check_dropout(&bench, false);
+                check_dropout(&bench, true);
+                check_mix(&bench);
             }
     print_message("worst errors as a share of the tolerance: f32 %.2f, bf16 %.2f\n", f32_worst.error, bf16_worst.error);
 }

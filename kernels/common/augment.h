@@ -18,8 +18,10 @@ RDP_DEVICE_FUNCTION struct rdp_augment_draw rdp_augment_draw_for(const struct rd
                                                                  int64_t sample)
 {
     struct rdp_augment_draw draw = {0, 0, 0};
-    if (!augment->enabled)
+    if (!augment->enabled) {
+        draw.flip = augment->mirror;
         return draw;
+    }
     struct rdp_random random = rdp_random_at(augment->seed, RDP_RANDOM_AUGMENT, epoch, (uint64_t)sample);
     if (augment->crop != RDP_PAD_NONE) {
         uint32_t offsets = 2 * (uint32_t)augment->padding + 1;

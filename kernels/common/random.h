@@ -18,7 +18,9 @@ enum rdp_random_purpose {
     RDP_RANDOM_ORDER = 2,      /* the order of the samples in an epoch */
     RDP_RANDOM_SPLIT = 3,      /* which samples form the validation set */
     RDP_RANDOM_INITIALISE = 4, /* initial weights */
-    RDP_RANDOM_DEAL = 5        /* the one deal of --shuffle local */
+    RDP_RANDOM_DEAL = 5,       /* the one deal of --shuffle local */
+    RDP_RANDOM_DROPOUT = 8,    /* what dropout drops */
+    RDP_RANDOM_MIX = 9         /* how a step's images are mixed */
 };
 
 struct rdp_random {

@@ -80,6 +80,17 @@ int cpu_pool_forward(struct rdp_device *device, struct rdp_shape shape, const vo
 int cpu_pool_backward(struct rdp_device *device, struct rdp_shape shape, const float *dfeatures, void *dx, int first,
                       int count);
 
+/* dropout.c */
+int cpu_dropout_forward(struct rdp_device *device, const struct rdp_dropout *dropout,
+                        const struct rdp_step_values *values, const int64_t *samples, const void *x, void *y, int first,
+                        int count);
+int cpu_dropout_backward(struct rdp_device *device, const struct rdp_dropout *dropout,
+                         const struct rdp_step_values *values, const int64_t *samples, const void *dy, const void *dy2,
+                         void *dx, int first, int count);
+
+/* mix.c */
+int cpu_mix(struct rdp_device *device, const struct rdp_step_values *values, void *images, int batch);
+
 /* head.c: fully connected, loss, flat arrays */
 int cpu_fc_forward(struct rdp_device *device, int batch, int channels, int classes, const float *features,
                    const float *weight, const float *bias, float *logits);

@@ -57,17 +57,18 @@ int cpu_fc_backward(struct rdp_device *device, int batch, int channels, int clas
     return RDP_OK;
 }
 
-/* loss = (1 - s) * -log p[label] + s / K * sum_k -log p[k]; d/dlogit[k] = p[k] - (1 - s) [k == label] - s / K. */
+/* loss = (1 - s) * -log p[label] + s / K * sum_k -log p[k]; d/dlogit[k] = p[k] - (1 - s) [k == label] - s / K. With
+ * mixed images -log p[label] is that of the image's own label and its partner's, weighted. */
 int cpu_loss(struct rdp_device *device, int batch, int valid, int classes, const float *logits, const uint8_t *labels,
              const struct rdp_step_values *values, float smoothing, float scale, float *dlogits, float *totals)
 {
-    (void)values;
     (void)device;
+    const double mix = values == NULL ? 1 : (double)values->mix, certain = 1.0 - (double)smoothing;
     double loss_sum = 0;
     int correct = 0;
     for (int n = 0; n < valid; n++) {
         const float *row = logits + (size_t)n * (size_t)classes;
-        int label = labels[n], best = 0;
+        int label = labels[n], partner = labels[values == NULL ? n : batch - 1 - n], best = 0;
         double sum = 0, all = 0;
         for (int k = 1; k < classes; k++)
             if (row[k] > row[best])
@@ -77,11 +78,13 @@ int cpu_loss(struct rdp_device *device, int batch, int valid, int classes, const
         double log_sum = log(sum) + (double)row[best];
         for (int k = 0; k < classes; k++)
             all += log_sum - (double)row[k];
-        loss_sum += (1.0 - (double)smoothing) * (log_sum - (double)row[label]) + (double)smoothing / classes * all;
+        loss_sum += certain * (mix * (log_sum - (double)row[label]) + (1 - mix) * (log_sum - (double)row[partner])) +
+                    (double)smoothing / classes * all;
         correct += best == label;
         if (dlogits != NULL)
             for (int k = 0; k < classes; k++) {
-                double target = (double)smoothing / classes + (k == label ? 1.0 - (double)smoothing : 0.0);
+                double target = (double)smoothing / classes +
+                                certain * ((k == label ? mix : 0.0) + (k == partner ? 1 - mix : 0.0));
                 dlogits[(size_t)n * (size_t)classes + (size_t)k] =
                     (float)((double)scale * (exp((double)row[k] - log_sum) - target));
             }

@@ -11,6 +11,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/kernels.h"
+
+enum { RDP_MIX_ROW = 32 /* a multiple of every set's lanes */ };
+
 struct rdp_vector_ops {
     const char *name; /* "avx512", "avx2", "generic" */
     int lanes;        /* channels in a block: 16 or 8 */
@@ -27,6 +31,11 @@ struct rdp_vector_ops {
     /* dy = a * dz + b * y + c */
     void (*backward_apply)(const void *y, const void *dz, void *dy, size_t count, const float *a, const float *b,
                            const float *c);
+    /* y = (x + x2) / (1 - p) or 0, of channel block `block` of a whole image; x2 may be NULL, y may be x. */
+    void (*dropout)(const struct rdp_dropout *dropout, uint32_t step, int64_t sample, int block, const void *x,
+                    const void *x2, void *y);
+    /* A row of RDP_MIX_ROW elements: a = w * a + (1 - w) * b, and b with a's old values likewise. */
+    void (*mix)(void *a, void *b, const float *weights);
 };
 
 /* The optimiser's and accumulation's loops over flat f32 arrays. */

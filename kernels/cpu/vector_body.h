@@ -4,6 +4,7 @@
  */
 #include <string.h>
 
+#include "kernels/common/dropout.h"
 #include "kernels/common/sgd.h"
 #include "kernels/cpu/vector.h"
 
@@ -52,6 +53,21 @@ static inline vf activate_backward(vf sign, vf d, float slope)
     return (vf)(((vi)d & positive) | ((vi)(d * slope) & ~positive));
 }
 
+/* Random bits of `count` groups from `group` on, of pixels one after another: RDP_LANES apart. */
+static void dropout_bits(const struct rdp_dropout *dropout, uint32_t step, int64_t sample, uint32_t group, size_t count,
+                         uint16_t *bits)
+{
+#pragma omp simd
+    for (size_t i = 0; i < count; i++) {
+        const struct rdp_random random =
+            rdp_dropout_draw(dropout->seed, dropout->layer, step, sample, group + (uint32_t)i);
+        for (int k = 0; k < RDP_DROPOUT_GROUP; k++)
+            bits[i * RDP_LANES + (size_t)k] = (uint16_t)rdp_dropout_bits(&random, k);
+    }
+}
+
+enum { DROPOUT_PIXELS = 64 /* whose bits are computed together */ };
+
 #define RDP_NAME(x)     x##_f32
 #define RDP_ELEMENT     float
 #define RDP_LOAD(p)     load_f32(p)
@@ -90,7 +106,8 @@ static void add(float *restrict to, const float *restrict from, size_t count)
 #define RDP_OPS(type) \
     { \
         .name = RDP_STRING(RDP_SET_NAME), .lanes = RDP_LANES, .statistics = statistics_##type, .apply = apply_##type, \
-        .backward_reduce = backward_reduce_##type, .backward_apply = backward_apply_##type \
+        .backward_reduce = backward_reduce_##type, .backward_apply = backward_apply_##type, \
+        .dropout = dropout_##type, .mix = mix_##type \
     }
 
 const struct rdp_vector_set RDP_SET = {

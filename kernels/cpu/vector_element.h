@@ -68,3 +68,41 @@ static void RDP_NAME(backward_apply)(const void *y_, const void *dz_, void *dy_,
     for (size_t i = 0; i < count * RDP_LANES; i += RDP_LANES)
         RDP_STORE(dy + i, a * RDP_LOAD(dz + i) + (b * RDP_LOAD(y + i) + c));
 }
+
+static void RDP_NAME(dropout)(const struct rdp_dropout *dropout, uint32_t step, int64_t sample, int block,
+                              const void *x_, const void *x2_, void *y_)
+{
+    const RDP_ELEMENT *x = x_, *x2 = x2_;
+    RDP_ELEMENT *y = y_;
+    const size_t pixels = (size_t)dropout->shape.height * (size_t)dropout->shape.width;
+    const uint32_t threshold = rdp_dropout_threshold(dropout->probability);
+    const float scale = rdp_dropout_scale(threshold);
+    uint16_t bits[DROPOUT_PIXELS * RDP_LANES];
+    for (size_t first = 0; first < pixels; first += DROPOUT_PIXELS) {
+        const size_t count = pixels - first < DROPOUT_PIXELS ? pixels - first : DROPOUT_PIXELS;
+        for (int part = 0; part < RDP_LANES / RDP_DROPOUT_GROUP; part++) {
+            const size_t row = (size_t)(block * (RDP_LANES / RDP_DROPOUT_GROUP) + part);
+            dropout_bits(dropout, step, sample, (uint32_t)(row * pixels + first), count,
+                         bits + part * RDP_DROPOUT_GROUP);
+        }
+        for (size_t i = 0; i < count * RDP_LANES; i += RDP_LANES) {
+            vh half;
+            memcpy(&half, bits + i, sizeof half);
+            const vi kept = __builtin_convertvector(half, vi) >= (int32_t)threshold;
+            vf value = RDP_LOAD(x + first * RDP_LANES + i);
+            if (x2 != NULL)
+                value += RDP_LOAD(x2 + first * RDP_LANES + i);
+            RDP_STORE(y + first * RDP_LANES + i, (vf)((vi)(value * scale) & kept));
+        }
+    }
+}
+
+static void RDP_NAME(mix)(void *a_, void *b_, const float *weights)
+{
+    RDP_ELEMENT *a = a_, *b = b_;
+    for (size_t i = 0; i < RDP_MIX_ROW; i += RDP_LANES) {
+        const vf w = load_f32(weights + i), left = RDP_LOAD(a + i), right = RDP_LOAD(b + i);
+        RDP_STORE(a + i, w * left + (1.0f - w) * right);
+        RDP_STORE(b + i, w * right + (1.0f - w) * left);
+    }
+}

@@ -21,9 +21,8 @@ int cuda_fc_backward(struct rdp_device *device, int batch, int channels, int cla
 int cuda_loss(struct rdp_device *device, int batch, int valid, int classes, const float *logits, const uint8_t *labels,
               const struct rdp_step_values *values, float smoothing, float scale, float *dlogits, float *totals)
 {
-    (void)values;
-    RDP_CUDA(cuda_launch_loss(cuda_state(device)->stream, batch, valid, classes, logits, labels, smoothing, scale,
-                              dlogits, totals));
+    RDP_CUDA(cuda_launch_loss(cuda_state(device)->stream, batch, valid, classes, logits, labels, values, smoothing,
+                              scale, dlogits, totals));
     return RDP_OK;
 }
 

@@ -155,23 +155,28 @@ __device__ inline void add_totals(double loss, int correct, float *totals)
 }
 
 /* One block; LANES threads per row, so classes >= LANES. With s the smoothing and K classes:
- * loss = (1 - s) * -log p[label] + s / K * sum_k -log p[k]; d/dlogit[k] = p[k] - (1 - s) [k == label] - s / K. A row's
- * arithmetic is f32 relative to its largest logit, the sum over rows f64. */
+ * loss = (1 - s) * -log p[label] + s / K * sum_k -log p[k]; d/dlogit[k] = p[k] - (1 - s) [k == label] - s / K. With
+ * mixed images -log p[label] is that of the image's own label and its partner's, weighted. A row's arithmetic is f32
+ * relative to its largest logit, the sum over rows f64. */
 template <int LANES>
 __global__ __launch_bounds__(LOSS_THREADS, 1) void loss_kernel(int batch, int valid, int classes,
                                                                const float *__restrict__ logits,
-                                                               const uint8_t *__restrict__ labels, float smoothing,
-                                                               float scale, float *__restrict__ dlogits, float *totals)
+                                                               const uint8_t *__restrict__ labels,
+                                                               const rdp_step_values *__restrict__ values,
+                                                               float smoothing, float scale,
+                                                               float *__restrict__ dlogits, float *totals)
 {
     const int lane = (int)threadIdx.x % LANES, group = (int)threadIdx.x / LANES, groups = LOSS_THREADS / LANES;
     const float share = smoothing / (float)classes;
+    const float mix = values == nullptr ? 1.0f : values->mix;
+    const float own = (1.0f - smoothing) * mix, others = (1.0f - smoothing) * (1.0f - mix);
     double losses = 0;
     int correct = 0;
     for (int base = 0; base < batch; base += groups) { /* the same for all threads: they meet at shuffles */
         const int n = base + group;
         const bool counts = n < valid;
         const float *row = logits + (counts ? (size_t)n * (size_t)classes : 0);
-        const int label = counts ? labels[n] : 0;
+        const int label = counts ? labels[n] : 0, partner = counts ? labels[values == nullptr ? n : batch - 1 - n] : 0;
         int best = lane;
         float top = row[lane], sum = 0, below = 0;
 #pragma unroll 4
@@ -191,7 +196,7 @@ __global__ __launch_bounds__(LOSS_THREADS, 1) void loss_kernel(int batch, int va
         below = sum_of_row<LANES>(below);
         if (counts && lane == 0) {
             const float log_sum = logf(sum);
-            losses += (double)((1.0f - smoothing) * (log_sum + (top - row[label])) +
+            losses += (double)(own * (log_sum + (top - row[label])) + others * (log_sum + (top - row[partner])) +
                                share * ((float)classes * log_sum + below));
             correct += best == label;
         }
@@ -199,7 +204,7 @@ __global__ __launch_bounds__(LOSS_THREADS, 1) void loss_kernel(int batch, int va
             continue; /* to the next row; nobody meets anybody below */
 #pragma unroll 4
         for (int k = lane; k < classes; k += LANES) {
-            const float target = share + (k == label ? 1.0f - smoothing : 0.0f);
+            const float target = share + (k == label ? own : 0.0f) + (k == partner ? others : 0.0f);
             dlogits[(size_t)n * (size_t)classes + (size_t)k] =
                 counts ? scale * (expf(row[k] - top) / sum - target) : 0.0f;
         }
@@ -249,9 +254,9 @@ extern "C" cudaError_t cuda_launch_fc_backward(cudaStream_t stream, int batch, i
 }
 
 extern "C" cudaError_t cuda_launch_loss(cudaStream_t stream, int batch, int valid, int classes, const float *logits,
-                                        const uint8_t *labels, float smoothing, float scale, float *dlogits,
-                                        float *totals)
+                                        const uint8_t *labels, const rdp_step_values *values, float smoothing,
+                                        float scale, float *dlogits, float *totals)
 {
     return launch(stream, dim3(1), LOSS_THREADS, classes <= WARP ? loss_kernel<1> : loss_kernel<WARP>, batch, valid,
-                  classes, logits, labels, smoothing, scale, dlogits, totals);
+                  classes, logits, labels, values, smoothing, scale, dlogits, totals);
 }

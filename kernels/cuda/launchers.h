@@ -83,6 +83,15 @@ cudaError_t cuda_launch_augment(cudaStream_t stream, const struct rdp_augment *a
                                 const struct rdp_step_values *values, const uint8_t *images, const int64_t *rows,
                                 const int64_t *samples, void *out, bool bf16, int sms, int count);
 
+/* ---- mix.cu: the whole batch, in place ---- */
+cudaError_t cuda_launch_mix(cudaStream_t stream, const struct rdp_step_values *values, void *images, bool bf16,
+                            int batch);
+
+/* ---- dropout.cu: samples, x, x2 and y at the range's first image; y = (x + x2) / (1 - p) or 0; x2 may be NULL ---- */
+cudaError_t cuda_launch_dropout(cudaStream_t stream, const struct rdp_dropout *dropout,
+                                const struct rdp_step_values *values, const int64_t *samples, const void *x,
+                                const void *x2, void *y, bool bf16, int count);
+
 /* ---- pool.cu ---- */
 cudaError_t cuda_launch_pad_forward(cudaStream_t stream, struct rdp_shape input, struct rdp_shape output, const void *x,
                                     void *y, bool bf16, int sms, int count);
@@ -101,7 +110,8 @@ cudaError_t cuda_launch_fc_backward(cudaStream_t stream, int batch, int channels
                                     const float *weight, const float *dlogits, float *dweight, float *dbias,
                                     float *dfeatures);
 cudaError_t cuda_launch_loss(cudaStream_t stream, int batch, int valid, int classes, const float *logits,
-                             const uint8_t *labels, float smoothing, float scale, float *dlogits, float *totals);
+                             const uint8_t *labels, const struct rdp_step_values *values, float smoothing, float scale,
+                             float *dlogits, float *totals);
 
 /* ---- elementwise.cu: any count; decays has one byte per RDP_DECAY_BLOCK elements ---- */
 cudaError_t cuda_launch_add(cudaStream_t stream, float *to, const float *from, size_t count, int sms);

@@ -1,4 +1,5 @@
-/* Augmentation, padded shortcut and pool on a CUDA device: the kernels of augment.cu and pool.cu on a range of images. */
+/* Augmentation, mixing, padded shortcut, dropout and pool on a CUDA device: the kernels of augment.cu, mix.cu, pool.cu
+ * and dropout.cu on a range of images. */
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/launchers.h"
 
@@ -28,6 +29,13 @@ int cuda_augment(struct rdp_device *device, const struct rdp_augment *augment, c
     return RDP_OK;
 }
 
+int cuda_mix(struct rdp_device *device, const struct rdp_step_values *values, void *images, int batch)
+{
+    const struct cuda_state *cuda = cuda_state(device);
+    RDP_CUDA(cuda_launch_mix(cuda->stream, values, images, cuda->bf16, batch));
+    return RDP_OK;
+}
+
 int cuda_pad_forward(struct rdp_device *device, struct rdp_shape input, struct rdp_shape output, const void *x, void *y,
                      int first, int count)
 {
@@ -46,6 +54,31 @@ int cuda_pad_backward(struct rdp_device *device, struct rdp_shape input, struct 
                                       image_to_write(dx, image_bytes(device, input), first), cuda->bf16, cuda->sm_count,
                                       count));
     return RDP_OK;
+}
+
+static int drop(struct rdp_device *device, const struct rdp_dropout *dropout, const struct rdp_step_values *values,
+                const int64_t *samples, const void *x, const void *x2, void *y, int first, int count)
+{
+    const struct cuda_state *cuda = cuda_state(device);
+    const size_t bytes = image_bytes(device, dropout->shape);
+    RDP_CUDA(cuda_launch_dropout(cuda->stream, dropout, values, samples + first, image(x, bytes, first),
+                                 x2 == NULL ? NULL : image(x2, bytes, first), image_to_write(y, bytes, first),
+                                 cuda->bf16, count));
+    return RDP_OK;
+}
+
+int cuda_dropout_forward(struct rdp_device *device, const struct rdp_dropout *dropout,
+                         const struct rdp_step_values *values, const int64_t *samples, const void *x, void *y,
+                         int first, int count)
+{
+    return drop(device, dropout, values, samples, x, NULL, y, first, count);
+}
+
+int cuda_dropout_backward(struct rdp_device *device, const struct rdp_dropout *dropout,
+                          const struct rdp_step_values *values, const int64_t *samples, const void *dy, const void *dy2,
+                          void *dx, int first, int count)
+{
+    return drop(device, dropout, values, samples, dy, dy2, dx, first, count);
 }
 
 int cuda_pool_forward(struct rdp_device *device, struct rdp_shape shape, const void *x, float *features, int first,
