@@ -1,9 +1,7 @@
 /*
  * What rotation and colour jitter do to a pixel, as torchvision.transforms.v2.functional does it to uint8 tensors (0.29;
- * _geometry.py and _color.py): the same f32 operations in the same order, and bytes between one augmentation and the
- * next. Each product is rounded before it is added to anything, on every device, so that all get the same bytes;
- * torchvision's vectorised kernels round some sums once instead of twice, so that a pixel near a rounding boundary may
- * differ from it by one.
+ * _geometry.py and _color.py): the same f32 operations in the same order and with the same roundings, and bytes between
+ * one augmentation and the next. All devices get the same bytes.
  */
 #ifndef RDP_KERNELS_COMMON_AUGMENT_PIXEL_H
 #define RDP_KERNELS_COMMON_AUGMENT_PIXEL_H
@@ -88,10 +86,21 @@ RDP_DEVICE_FUNCTION int rdp_pixel_grey(const int rgb[RDP_AUGMENT_COLOURS])
     return (int)((2989u * (uint32_t)rgb[0] + 5870u * (uint32_t)rgb[1] + 1140u * (uint32_t)rgb[2]) / 10000u);
 }
 
+/* a x b + c with one rounding, as PyTorch's add_(other, alpha=...) has it on CPUs with FMA and on GPUs. On the host in
+ * f64, where the product is exact; without FMA instructions fmaf() would be a call that takes far longer. */
+RDP_DEVICE_FUNCTION float rdp_pixel_multiply_add(float a, float b, float c)
+{
+#ifdef __CUDA_ARCH__
+    return __fmaf_rn(a, b, c);
+#else
+    return (float)((double)a * (double)b + (double)c);
+#endif
+}
+
 /* _blend */
 RDP_DEVICE_FUNCTION int rdp_pixel_blend(int value, float other, float factor)
 {
-    return rdp_pixel_clamp(rdp_pixel_product_sum((float)value, factor, other, 1.0f - factor));
+    return rdp_pixel_clamp(rdp_pixel_multiply_add(other, 1.0f - factor, rdp_augment_product((float)value, factor)));
 }
 
 /* adjust_hue_image: _rgb_to_hsv, the shift, _hsv_to_rgb. */
