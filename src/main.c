@@ -35,6 +35,8 @@ static const struct command commands[] = {
     {"bench", RDP_CMD_BENCH, rdp_cmd_bench, NULL, "bench [--recipe FILE] [--OPTION VALUE]...",
      "measure training speed"},
     {"plot", RDP_CMD_PLOT, NULL, rdp_cmd_plot, "plot RUN_DIR [--out DIR]", "draw loss, accuracy and learning rate"},
+    {"augment", RDP_CMD_AUGMENT, NULL, rdp_cmd_augment,
+     "augment [--recipe FILE] --data FILE.h5 --out SHEET.png", "contact sheet of augmented training images"},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
