@@ -22,7 +22,7 @@ enum rdp_random_purpose {
     /* What augmentation draws besides crop and random flip, each for itself: none changes another's numbers. */
     RDP_RANDOM_ALTERNATE = 16, /* whether alternating flips begin with the image or its mirror image */
     RDP_RANDOM_ROTATE = 17,
-    RDP_RANDOM_JITTER = 18,       /* the four factors */
+    RDP_RANDOM_JITTER = 18, /* the four factors */
     RDP_RANDOM_JITTER_ORDER = 19,
     RDP_RANDOM_CUTOUT = 20,
     RDP_RANDOM_ERASE = 32 /* whether; from 33 on, one for each of RDP_ERASE_TRIES */
