@@ -5,8 +5,8 @@
 #include "base/status.h"
 #include "options.h"
 
-/* Three numbers from 0 to 1 with commas between them; 0 itself only if `zero`. Where they end; NULL if they are not that.
- */
+/* Three numbers from 0 to 1 with commas between them; 0 itself only if `zero`. Where they end; NULL if they are not
+ * that. */
 static const char *read_three(const char *text, bool zero, float values[3])
 {
     for (int c = 0; c < 3; c++) {

@@ -1,4 +1,5 @@
-/* `resnet-dp augment`: the cells of the sheet are, to the grey level, the images and what training would make of them. */
+/* `resnet-dp augment`: the cells of the sheet are, to the grey level, the images and what training would make of them.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 /*
- * Augmentation on the CPU: bytes of the resident shard to the first convolution's plain input (N,3,32,32), an image at a
- * time on a thread's stack. What a sample gets and what is done to a pixel is kernels/common/augment.h and
+ * Augmentation on the CPU: bytes of the resident shard to the first convolution's plain input (N,3,32,32), an image at
+ * a time on a thread's stack. What a sample gets and what is done to a pixel is kernels/common/augment.h and
  * augment_pixel.h, which the CUDA kernel runs too; here is the way through the image. Crop and flip move bytes,
  * normalisation looks them up in a table of their 256 values; all else is done between the two.
  */
