@@ -68,7 +68,9 @@ static int open_data(struct rdp_trainer *trainer)
     int status = rdp_comm_agree(comm, rdp_dataset_open(&dataset, trainer->options.data), "opening the data set");
     if (status == RDP_OK) {
         trainer->data = *rdp_dataset_info(dataset);
-        status = load_data(trainer, dataset);
+        status = rdp_options_normalisation(&trainer->options, trainer->data.mean, trainer->data.std);
+        if (status == RDP_OK)
+            status = load_data(trainer, dataset);
     }
     rdp_dataset_close(dataset);
     return status;

@@ -17,6 +17,7 @@ int rdp_cmd_prepare(const struct rdp_options *options);
 int rdp_cmd_summary(const struct rdp_options *options);
 int rdp_cmd_predict(const struct rdp_options *options);
 int rdp_cmd_inspect(const struct rdp_options *options);
+int rdp_cmd_augment(const struct rdp_options *options);
 int rdp_cmd_plot(const struct rdp_options *options);
 int rdp_cmd_draw(const struct rdp_options *options);
 

@@ -19,7 +19,7 @@
 struct rdp_loaded {
     struct rdp_checkpoint *checkpoint; /* NULL once the network has its arrays */
     struct rdp_options options;        /* of this command, with the run's values as said above */
-    struct rdp_dataset_info info;      /* class names, mean and std of the training data; counts are 0 */
+    struct rdp_dataset_info info;      /* of the run: class names, mean and std in force; counts are 0 */
     struct rdp_augment normalise;      /* mean and std, no augmentation */
     struct rdp_model *model;
     struct rdp_network *network;       /* not for training */

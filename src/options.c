@@ -122,7 +122,7 @@ const struct rdp_option rdp_option_rows[] = {
     INTEGER("batch", batch, "128", 1, 1048576, DECIDES, TRAIN | BENCH | EVAL,
             "images per step, over all ranks and micro-batches"),
     INTEGER("accumulate", accumulate, "1", 1, 65536, DECIDES, TRAIN | BENCH, "micro-batches per step, to save memory"),
-    INTEGER64("seed", seed, "1", 0, INFINITY, DECIDES, TRAIN | BENCH,
+    INTEGER64("seed", seed, "1", 0, INFINITY, DECIDES, TRAIN | BENCH | SHEET,
               "initial weights, sample order, augmentation, validation split"),
     INTEGER64("max-steps", max_steps, "0", 0, INFINITY, 0, TRAIN, "end the run after so many steps; 0: no limit"),
     REAL("label-smoothing", label_smoothing, "0", 0, 1, DECIDES | BELOW, TRAIN | BENCH,
@@ -239,7 +239,7 @@ const struct rdp_option rdp_option_rows[] = {
             "side in pixels of a square erased around a random pixel (DeVries and Taylor 2017); 0: off"),
     CHOICE("erase-fill", "mean|black", erase_fill, "mean", DECIDES, TRAIN | BENCH | SHEET,
            "colour of what erasing and cutout erase: zero after or before normalisation"),
-    TEXT("normalisation", "dataset|legacy|M,M,M/S,S,S", normalisation, "dataset", DECIDES, TRAIN,
+    TEXT("normalisation", "dataset|legacy|M,M,M/S,S,S", normalisation, "dataset", DECIDES, TRAIN | SHEET,
          "mean and deviation of pixels from 0 to 1: the data set's own, the often copied 0.4914 0.4822 0.4465 / 0.2023 "
          "0.1994 0.2010, or these"),
 #undef GROUP
@@ -286,8 +286,8 @@ const struct rdp_option rdp_option_rows[] = {
     TEXT("profile-steps", "A:B", profile_steps, "", 0, TRAIN,
          "GPU: steps that a profiler collects, as with nsys profile --capture-range=cudaProfilerApi"),
     YES_NO("plot", plot, "yes", 0, TRAIN, "draw losses, accuracy, learning rate and confusion matrix when the run ends"),
-    INTEGER("samples", samples, "8", 1, 1000, 0, SHEET, "training images on the sheet, one per row"),
-    INTEGER("variants", variants, "8", 1, 1000, 0, SHEET,
+    INTEGER("samples", samples, "8", 1, 64, 0, SHEET, "training images on the sheet, one per row"),
+    INTEGER("variants", variants, "8", 1, 64, 0, SHEET,
             "epochs on the sheet, one per column behind the image itself"),
     TEXT("vary", "NAME=V,V;...", vary, "", RDP_OPTION_NO_RECIPE, RDP_CMD_SWEEP,
          "options to vary and their values, as in \"lr=0.1,0.3;batch=64,128\"; of several, all combinations; values "
@@ -511,15 +511,7 @@ static int check_training(const struct rdp_options *options)
         return rdp_fail(RDP_EUSAGE,
                         "--dropout has %d values, --blocks has %d stages: give one for all or one per stage",
                         options->dropout.count, options->blocks.count);
-    if (options->rotation_min > options->rotation_max)
-        return rdp_fail(RDP_EUSAGE, "--rotation-min %g is above --rotation-max %g", options->rotation_min,
-                        options->rotation_max);
-    if (options->erase_scale_min > options->erase_scale_max)
-        return rdp_fail(RDP_EUSAGE, "--erase-scale-min %g is above --erase-scale-max %g", options->erase_scale_min,
-                        options->erase_scale_max);
-    if (options->erase_ratio_min > options->erase_ratio_max)
-        return rdp_fail(RDP_EUSAGE, "--erase-ratio-min %g is above --erase-ratio-max %g", options->erase_ratio_min,
-                        options->erase_ratio_max);
+    RDP_TRY(rdp_options_check_augmentation(options));
     RDP_TRY(check_schedule(options));
     return check_validation(options);
 }

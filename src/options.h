@@ -250,6 +250,11 @@ int rdp_options_profile(const struct rdp_options *options, int64_t *first, int64
 void rdp_options_resolve(struct rdp_options *options);
 /* Checks what one option alone cannot know (lists of one length, batch >= accumulate, warm-up < epochs, ...). */
 int rdp_options_check(const struct rdp_options *options);
+/* The same for augmentation alone, for commands without a model: ranges in order, --normalisation as it should be. */
+int rdp_options_check_augmentation(const struct rdp_options *options);
+/* What --normalisation says of mean and deviation (of pixels / 255): `dataset` leaves both as they are, those of the
+ * data. RDP_EUSAGE for a text that is none of the three. */
+int rdp_options_normalisation(const struct rdp_options *options, float mean[3], float std[3]);
 /* --help of a command: grouped, with defaults, ranges and choices, from the table. */
 void rdp_options_help(FILE *out, int command);
 /* All options that a recipe may set with their effective values as an INI text that read_text takes back to the

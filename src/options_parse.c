@@ -172,5 +172,7 @@ int rdp_options_parse(struct rdp_options *options, int command, const char *comm
     RDP_TRY(check_required(&line));
     if (rdp_option_find("blocks")->commands & (unsigned)command)
         RDP_TRY(rdp_options_check(options));
+    else if (rdp_option_find("crop")->commands & (unsigned)command)
+        RDP_TRY(rdp_options_check_augmentation(options));
     return RDP_OK;
 }

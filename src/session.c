@@ -157,7 +157,21 @@ struct rdp_augment rdp_session_augment(const struct rdp_options *options, const 
                 : options->crop == RDP_CROP_REFLECT ? RDP_PAD_REFLECT
                                                     : RDP_PAD_NONE,
         .padding = options->crop_padding,
-        .flip = (enum rdp_kernel_flip)options->flip,
+        .flip = options->flip == RDP_FLIP_MODE_RANDOM        ? RDP_FLIP_RANDOM
+                : options->flip == RDP_FLIP_MODE_ALTERNATING ? RDP_FLIP_ALTERNATING
+                                                             : RDP_FLIP_NONE,
+        .rotation_min = (float)options->rotation_min,
+        .rotation_max = (float)options->rotation_max,
+        .interpolation = options->rotation_interpolation == RDP_INTERPOLATE_BILINEAR ? RDP_BILINEAR : RDP_NEAREST,
+        .brightness = (float)options->jitter_brightness,
+        .contrast = (float)options->jitter_contrast,
+        .saturation = (float)options->jitter_saturation,
+        .hue = (float)options->jitter_hue,
+        .erase_probability = (float)options->erase_probability,
+        .erase_scale = {(float)options->erase_scale_min, (float)options->erase_scale_max},
+        .erase_ratio = {(float)options->erase_ratio_min, (float)options->erase_ratio_max},
+        .cutout = options->cutout,
+        .erase_mean = options->erase_fill == RDP_FILL_MEAN,
         .seed = (uint64_t)options->seed,
         .enabled = true,
     };

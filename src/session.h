@@ -32,7 +32,7 @@ int rdp_session_open_device(struct rdp_session *session, const struct rdp_option
 int rdp_session_open_reducer(struct rdp_session *session, const struct rdp_options *options);
 /* The same for commands that run alone, without ranks and reducer. */
 int rdp_session_lone_device(struct rdp_session *session, const struct rdp_options *options);
-/* What the options say about augmentation, enabled; mean and std are of the pixels divided by 255. */
+/* What the options say about augmentation, enabled; mean and std of the pixels divided by 255 are those in force. */
 struct rdp_augment rdp_session_augment(const struct rdp_options *options, const float mean[3], const float std[3]);
 /* Stops the watchdog, closes reducer and device: both can be opened again. Nothing that uses them may be left. */
 void rdp_session_close_device(struct rdp_session *session);

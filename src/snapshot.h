@@ -38,7 +38,7 @@ int rdp_snapshot_restore(const struct rdp_checkpoint *checkpoint, struct rdp_net
                          struct rdp_standing *standing, const struct rdp_comm *comm);
 /* The options that the run had, from the checkpoint's recipe. */
 int rdp_snapshot_options(const struct rdp_checkpoint *checkpoint, struct rdp_options *options);
-/* Class names, mean and std of the data that the run was trained on; counts are 0. */
+/* Class names of the data that the run was trained on, mean and std that it normalised with; counts are 0. */
 int rdp_snapshot_data(const struct rdp_checkpoint *checkpoint, struct rdp_dataset_info *info);
 
 #endif

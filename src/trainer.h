@@ -20,7 +20,7 @@
 struct rdp_trainer {
     struct rdp_options options;   /* with the run directory filled in */
     struct rdp_session *session;  /* the caller's */
-    struct rdp_dataset_info data; /* of the data set file */
+    struct rdp_dataset_info data; /* of the data set file; mean and std are those in force (--normalisation) */
     int lock;                     /* of the run directory; rank 0 */
     /* owned: */
     struct rdp_model *model;

@@ -16,28 +16,60 @@ enum { SIDE = 32, IMAGE_BYTES = SIDE * SIDE * 3, IMAGES = 24 };
         operation, arguments, run, table, sizeof(table) / sizeof *(table) \
     }
 
-enum { CROP, PADDING, FLIP, ENABLED, EPOCH, AUGMENT_BATCH, AUGMENT_CHUNK };
+enum { CROP, PADDING, FLIP, ENABLED, EPOCH, AUGMENT_BATCH, AUGMENT_CHUNK, MORE };
+enum { TURN = 1, SMOOTH = 2, JITTER = 4, ERASE = 8, CUT = 16, BLACK = 32, MIRROR = 64, EVERYTHING = 31 }; /* of MORE */
 static const int augmentations[][RDP_CASE_ARGUMENTS] = {
     {RDP_PAD_NONE, 4, 0, 1, 0, 3, 3},        {RDP_PAD_NONE, 4, 1, 1, 1, 8, 4},    {RDP_PAD_ZERO, 4, 0, 1, 2, 8, 8},
     {RDP_PAD_ZERO, 4, 1, 1, 3, 1, 1},        {RDP_PAD_REFLECT, 4, 0, 1, 4, 8, 2}, {RDP_PAD_REFLECT, 4, 1, 1, 5, 24, 24},
     {RDP_PAD_REFLECT, 31, 1, 1, 6, 8, 8},    {RDP_PAD_ZERO, 31, 1, 1, 7, 8, 8},   {RDP_PAD_REFLECT, 4, 1, 0, 8, 3, 1},
-    {RDP_PAD_ZERO, 1, 1, 1, 4000000, 24, 8},
+    {RDP_PAD_ZERO, 1, 1, 1, 4000000, 24, 8}, {RDP_PAD_REFLECT, 4, RDP_FLIP_ALTERNATING, 1, 3, 24, 8},
+    {RDP_PAD_NONE, 4, 0, 0, 3, 8, 8, MIRROR}, {RDP_PAD_REFLECT, 4, 1, 0, 3, 8, 8, EVERYTHING},
+    {RDP_PAD_NONE, 4, 0, 1, 1, 24, 24, TURN}, {RDP_PAD_ZERO, 4, 1, 1, 2, 24, 24, TURN | SMOOTH},
+    {RDP_PAD_NONE, 4, 0, 1, 3, 24, 8, JITTER}, {RDP_PAD_NONE, 4, 0, 1, 4, 24, 8, ERASE},
+    {RDP_PAD_NONE, 4, 0, 1, 5, 24, 24, CUT}, {RDP_PAD_NONE, 4, 0, 1, 6, 24, 12, ERASE | CUT | BLACK},
+    {RDP_PAD_REFLECT, 4, RDP_FLIP_ALTERNATING, 1, 7, 24, 24, EVERYTHING},
+    {RDP_PAD_ZERO, 4, 1, 1, 8, 24, 3, EVERYTHING & ~SMOOTH},
 };
+
+static void turn_on(struct rdp_augment *augment, int more)
+{
+    augment->interpolation = more & SMOOTH ? RDP_BILINEAR : RDP_NEAREST;
+    augment->erase_mean = !(more & BLACK);
+    augment->mirror = (more & MIRROR) != 0;
+    if (more & TURN) {
+        augment->rotation_min = -40;
+        augment->rotation_max = 100;
+    }
+    if (more & JITTER) {
+        augment->brightness = augment->contrast = augment->saturation = 0.7f;
+        augment->hue = 0.5f;
+    }
+    if (more & ERASE) {
+        augment->erase_probability = 0.75f;
+        augment->erase_scale[0] = 0.02f;
+        augment->erase_scale[1] = 0.9f;
+        augment->erase_ratio[0] = 0.3f;
+        augment->erase_ratio[1] = 3.3f;
+    }
+    if (more & CUT)
+        augment->cutout = 11;
+}
 
 static void run_augment(struct rdp_device *device, const int *a, struct rdp_results *results)
 {
     const struct rdp_shape shape = {3, SIDE, SIDE};
     const int batch = a[AUGMENT_BATCH];
-    const struct rdp_augment augment = {.mean = {0.49f, 0.48f, 0.45f},
-                                        .std = {0.25f, 0.24f, 0.26f},
-                                        .crop = (enum rdp_kernel_crop)a[CROP],
-                                        .padding = a[PADDING],
-                                        .flip = a[FLIP],
-                                        .seed = 0x123456789abcdef0,
-                                        .enabled = a[ENABLED]};
+    struct rdp_augment augment = {.mean = {0.49f, 0.48f, 0.45f},
+                                  .std = {0.25f, 0.24f, 0.26f},
+                                  .crop = (enum rdp_kernel_crop)a[CROP],
+                                  .padding = a[PADDING],
+                                  .flip = (enum rdp_kernel_flip)a[FLIP],
+                                  .seed = 0x123456789abcdef0,
+                                  .enabled = a[ENABLED]};
     const struct rdp_step_values values = {.lr = 1, .epoch = (uint32_t)a[EPOCH]};
     uint8_t *pixels = malloc(IMAGES * IMAGE_BYTES);
     int64_t rows[IMAGES], samples[IMAGES];
+    turn_on(&augment, a[MORE]);
     assert_non_null(pixels);
     for (size_t i = 0; i < (size_t)IMAGES * IMAGE_BYTES; i++)
         pixels[i] = (uint8_t)(128 + 128 * rdp_test_value(1, i));
@@ -61,7 +93,7 @@ static void run_augment(struct rdp_device *device, const int *a, struct rdp_resu
 }
 
 const struct rdp_case rdp_augment_cases =
-    CASES("augmentation", "crop,padding,flip,enabled,epoch,batch,chunk", run_augment, augmentations);
+    CASES("augmentation", "crop,padding,flip,enabled,epoch,batch,chunk,more", run_augment, augmentations);
 
 enum { PAD_IN, PAD_OUT, PAD_SIZE, PAD_STRIDE, PAD_BATCH, PAD_CHUNK };
 static const int pads[][RDP_CASE_ARGUMENTS] = {

@@ -84,7 +84,7 @@ static struct rdp_augment settings(enum rdp_kernel_crop crop, int padding, bool 
                                 .std = {0.25f, 0.24f, 0.26f},
                                 .crop = crop,
                                 .padding = padding,
-                                .flip = flip,
+                                .flip = flip ? RDP_FLIP_RANDOM : RDP_FLIP_NONE,
                                 .seed = 7,
                                 .enabled = true};
 }

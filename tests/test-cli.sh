@@ -169,7 +169,7 @@ refuse "more ranks than images" "3 ranks|2 training images" ranks 3 "${train[@]}
 # ---- help -----------------------------------------------------------------------------------------------------------------
 
 accept "help" "$program" --help
-for command in train sweep prepare summary eval predict inspect info bench plot draw; do
+for command in train sweep prepare summary eval predict inspect info bench plot draw augment; do
     says "help names $command" "resnet-dp \[?$command"
 done
 accept "version" "$program" --version
@@ -191,6 +191,7 @@ info device threads
 bench recipe blocks precision threads batch accumulate bucket-mb overlap sync-bn steps repeats json
 plot out
 draw recipe blocks widths out
+augment recipe data out samples variants seed crop flip rotation-min jitter-hue erase-probability cutout erase-fill normalisation
 END
 
 # ---- what works -----------------------------------------------------------------------------------------------------------
@@ -225,6 +226,21 @@ says "eval: the command line's batch" ' 60 images per pass$'
 last "eval, batch given: what train said" "$accuracy"
 accept "eval, all of two ranks" ranks 2 eval --checkpoint "$checkpoint" --data data.h5 --evaluate-on all
 last "eval, all of two ranks: what train said" "$accuracy"
+
+# What the checkpoint stores is what was in force, and what eval uses.
+accept "training, legacy normalisation" "$program" "${train[@]}" --data data.h5 --run-dir legacy --normalisation legacy
+accuracy=$(tail -n 1 "$work/out")
+legacy=$(find legacy/checkpoints -name 'ckpt-*.h5' | head -n 1)
+accept "eval, legacy normalisation" "$program" eval --checkpoint "$legacy" --data data.h5
+last "eval, legacy normalisation: what train said" "$accuracy"
+accept "inspect, legacy normalisation" "$program" inspect "$legacy"
+says "inspect: the mean in force" '^mean_2 +0\.4465'
+says "inspect: the deviation in force" '^std_0 +0\.202(3|2999)'
+
+accept "augment" "$program" augment --data data.h5 --out sheet.png --samples 2 --variants 3 --cutout 8 --seed 5
+says "augment: what it wrote" '^sheet\.png: 394 x 198 pixels'
+refuse "augment: more samples than images" "--samples 11|ten.h5|10" "$program" augment --data ten.h5 --out none.png --samples 11
+judge "augment: nothing half written" "$([ ! -e none.png ] || echo "none.png exists")"
 
 accept "predict" "$program" predict --checkpoint "$checkpoint" stripes.png
 says "predict: three classes" '^stripes\.png:( [a-z-]+ [0-9]+\.[0-9]{2} %,?){3}$'

@@ -155,6 +155,11 @@ static void test_refusals(void **state)
     assert_refused(RDP_CMD_TRAIN, "--momentum 1", "from 0 to below 1", "");
     assert_refused(RDP_CMD_TRAIN, "--seed -1", "from 0 up", "");
     assert_refused(RDP_CMD_TRAIN, "--crop reflct", "must be none, zero or reflect", "did you mean reflect?");
+    assert_refused(RDP_CMD_TRAIN, "--rotation-min 3", "--rotation-min 3 is above --rotation-max 0", "");
+    assert_refused(RDP_CMD_AUGMENT, "--out x --erase-ratio-min 4", "--erase-ratio-min 4 is above", "max 3.3");
+    assert_refused(RDP_CMD_AUGMENT, "--out x --erase-scale-max 0.01", "is above --erase-scale-max 0.01", "");
+    assert_refused(RDP_CMD_AUGMENT, "--out x --normalisation data", "dataset, legacy, or three means", "");
+    assert_refused(RDP_CMD_AUGMENT, "", "--out FILE", "PNG");
     assert_refused(RDP_CMD_TRAIN, "--overlap maybe", "--overlap maybe: must be yes or no", "");
     assert_refused(RDP_CMD_TRAIN, "--no-lr", "--no-lr: no such option", "");
     assert_refused(RDP_CMD_TRAIN, "--no-overlap=yes", "takes no value", "");
@@ -473,6 +478,44 @@ static void test_shipped_recipes(void **state)
     globfree(&found);
 }
 
+/* What --normalisation puts in force, and texts that are none. */
+static void test_normalisation(void **state)
+{
+    static const char *const wrong[] = {"",
+                                        "Dataset",
+                                        "0.5",
+                                        "0.5,0.5,0.5",
+                                        "0.5,0.5,0.5/",
+                                        "0.5,0.5,0.5/0.2,0.2",
+                                        "0.5,0.5,0.5/0.2,0.2,0",
+                                        "0.5,0.5,1.5/0.2,0.2,0.2",
+                                        "-0.5,0.5,0.5/0.2,0.2,0.2",
+                                        "0.5,0.5,0.5/0.2,0.2,0.2,0.2",
+                                        "nan,0.5,0.5/0.2,0.2,0.2",
+                                        "0.5,0.5,0.5/0.2,0.2,inf",
+                                        "0.5,0.5,0.5/0.2,0.2,0.2 "};
+    struct rdp_options options;
+    float mean[3] = {0.1f, 0.2f, 0.3f}, std[3] = {0.4f, 0.5f, 0.6f};
+    (void)state;
+    rdp_options_default(&options);
+    assert_int_equal(rdp_options_normalisation(&options, mean, std), RDP_OK);
+    assert_true(mean[0] == 0.1f && mean[2] == 0.3f && std[0] == 0.4f && std[2] == 0.6f);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        snprintf(options.normalisation, sizeof options.normalisation, "%s", wrong[i]);
+        assert_int_equal(rdp_options_normalisation(&options, mean, std), RDP_EUSAGE);
+        assert_non_null(strstr(rdp_fail_message(), "--normalisation"));
+        rdp_fail_clear();
+        assert_true(mean[0] == 0.1f && std[2] == 0.6f);
+    }
+    snprintf(options.normalisation, sizeof options.normalisation, "0,0.25,1/0.125,0.5,1");
+    assert_int_equal(rdp_options_normalisation(&options, mean, std), RDP_OK);
+    assert_true(mean[0] == 0 && mean[1] == 0.25f && mean[2] == 1 && std[0] == 0.125f && std[1] == 0.5f && std[2] == 1);
+    snprintf(options.normalisation, sizeof options.normalisation, "legacy");
+    assert_int_equal(rdp_options_normalisation(&options, mean, std), RDP_OK);
+    assert_true(mean[0] == 0.4914f && mean[1] == 0.4822f && mean[2] == 0.4465f);
+    assert_true(std[0] == 0.2023f && std[1] == 0.1994f && std[2] == 0.2010f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -480,7 +523,7 @@ int main(void)
         cmocka_unit_test(test_command_line), cmocka_unit_test(test_arguments),
         cmocka_unit_test(test_refusals),     cmocka_unit_test(test_check),
         cmocka_unit_test(test_recipe_text),  cmocka_unit_test(test_recipe_file),
-        cmocka_unit_test(test_round_trip),   cmocka_unit_test(test_differences),
+        cmocka_unit_test(test_normalisation), cmocka_unit_test(test_round_trip), cmocka_unit_test(test_differences),
         cmocka_unit_test(test_overlay),
         cmocka_unit_test(test_help_names_every_option), cmocka_unit_test(test_shipped_recipes),
     };

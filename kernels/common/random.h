@@ -20,8 +20,16 @@ enum rdp_random_purpose {
     RDP_RANDOM_INITIALISE = 4, /* initial weights */
     RDP_RANDOM_DEAL = 5,       /* the one deal of --shuffle local */
     RDP_RANDOM_DROPOUT = 8,    /* what dropout drops */
-    RDP_RANDOM_MIX = 9         /* how a step's images are mixed */
+    RDP_RANDOM_MIX = 9,        /* how a step's images are mixed */
+    /* What augmentation draws besides crop and random flip, each for itself: none changes another's numbers. */
+    RDP_RANDOM_ALTERNATE = 16, /* whether alternating flips begin with the image or its mirror image */
+    RDP_RANDOM_ROTATE = 17,
+    RDP_RANDOM_JITTER = 18, /* the four factors */
+    RDP_RANDOM_JITTER_ORDER = 19,
+    RDP_RANDOM_CUTOUT = 20,
+    RDP_RANDOM_ERASE = 32 /* whether; from 33 on, one for each of RDP_ERASE_TRIES */
 };
+enum { RDP_ERASE_TRIES = 10 };
 
 struct rdp_random {
     uint32_t word[4];

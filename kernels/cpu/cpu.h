@@ -2,6 +2,8 @@
 #ifndef RDP_KERNELS_CPU_CPU_H
 #define RDP_KERNELS_CPU_CPU_H
 
+#include <string.h>
+
 #include "kernels/cpu/dnnl_make.h"
 #include "kernels/cpu/vector.h"
 #include "kernels/kernels.h"
@@ -26,6 +28,14 @@ static inline struct cpu_state *cpu_state(struct rdp_device *device)
 static inline bool cpu_is_bf16(const struct rdp_device *device)
 {
     return device->config.precision == RDP_KERNEL_BF16;
+}
+
+static inline uint16_t cpu_to_bf16(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    bits += 0x7fff + ((bits >> 16) & 1); /* round to nearest even, as vector_body.h */
+    return (uint16_t)(bits >> 16);
 }
 
 /* Channel blocks of a shape: activations are (N, blocks, H, W, lanes), missing channels zero. */
@@ -68,9 +78,15 @@ int cpu_bn_backward_finalize(struct rdp_device *device, struct rdp_bn *bn, doubl
 int cpu_bn_backward_apply(struct rdp_device *device, struct rdp_bn *bn, const void *y, const void *dz, void *dy,
                           int first, int count);
 
-/* layout.c: augmentation, pad shortcut, pool */
+/* augment.c */
+struct rdp_augment_plan;
 int cpu_augment(struct rdp_device *device, const struct rdp_augment *augment, const struct rdp_step_values *values,
                 const uint8_t *images, const int64_t *rows, const int64_t *samples, void *out, int first, int count);
+/* What the plan does to an image's bytes, without erasing and normalisation. Both (32,32,3), apart from each other. */
+void cpu_augment_bytes(const struct rdp_augment *augment, const struct rdp_augment_plan *plan, const uint8_t *image,
+                       uint8_t *out);
+
+/* layout.c: pad shortcut, pool */
 int cpu_pad_forward(struct rdp_device *device, struct rdp_shape input, struct rdp_shape output, const void *x, void *y,
                     int first, int count);
 int cpu_pad_backward(struct rdp_device *device, struct rdp_shape input, struct rdp_shape output, const void *dy,

@@ -1,21 +1,10 @@
 /*
- * Operations that know where an element lies: augmentation into the first convolution's plain (N,3,32,32) input, the
- * padded shortcut, and the global average pool. All are small next to the convolutions.
+ * Operations that know where an element lies: the padded shortcut and the global average pool. Both are small next to
+ * the convolutions.
  */
 #include <string.h>
 
-#include "kernels/common/augment.h"
 #include "kernels/cpu/cpu.h"
-
-enum { SIDE = 32, CHANNELS = 3, PIXELS = SIDE * SIDE };
-
-static inline uint16_t to_bf16(float value)
-{
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    bits += 0x7fff + ((bits >> 16) & 1); /* round to nearest even, as vector_body.h */
-    return (uint16_t)(bits >> 16);
-}
 
 static inline float load_element(const void *data, size_t i, bool bf16)
 {
@@ -30,55 +19,9 @@ static inline float load_element(const void *data, size_t i, bool bf16)
 static inline void store_element(void *data, size_t i, bool bf16, float value)
 {
     if (bf16)
-        ((uint16_t *)data)[i] = to_bf16(value);
+        ((uint16_t *)data)[i] = cpu_to_bf16(value);
     else
         ((float *)data)[i] = value;
-}
-
-/* Pixel value -> normalised activation, 256 entries a channel. */
-struct normalise_table {
-    float value[CHANNELS][256];
-};
-
-static void fill_table(const struct rdp_augment *augment, struct normalise_table *table)
-{
-    for (int c = 0; c < CHANNELS; c++)
-        for (int v = 0; v < 256; v++)
-            table->value[c][v] = rdp_augment_normalise(augment, c, v);
-}
-
-/* One image: from (32,32,3) u8 to three planes; a zero-padded pixel is 0 before normalisation, as torchvision pads
- * bytes. */
-static void augment_one(const struct rdp_augment *augment, const struct normalise_table *table, uint32_t epoch,
-                        int64_t sample, const uint8_t *image, void *out, bool bf16)
-{
-    struct rdp_augment_draw draw = rdp_augment_draw_for(augment, epoch, sample);
-    int columns[SIDE];
-    for (int x = 0; x < SIDE; x++)
-        columns[x] = rdp_augment_source((draw.flip ? SIDE - 1 - x : x) + draw.dx, SIDE, augment->crop);
-    for (int y = 0; y < SIDE; y++) {
-        int row = rdp_augment_source(y + draw.dy, SIDE, augment->crop);
-        for (int x = 0; x < SIDE; x++) {
-            const uint8_t *pixel = row < 0 || columns[x] < 0 ? NULL : image + (row * SIDE + columns[x]) * CHANNELS;
-            for (int c = 0; c < CHANNELS; c++)
-                store_element(out, (size_t)(c * PIXELS + y * SIDE + x), bf16,
-                              table->value[c][pixel == NULL ? 0 : pixel[c]]);
-        }
-    }
-}
-
-int cpu_augment(struct rdp_device *device, const struct rdp_augment *augment, const struct rdp_step_values *values,
-                const uint8_t *images, const int64_t *rows, const int64_t *samples, void *out, int first, int count)
-{
-    const bool bf16 = cpu_is_bf16(device);
-    const size_t bytes = cpu_image_bytes(device, (struct rdp_shape){CHANNELS, SIDE, SIDE}, true);
-    struct normalise_table table;
-    fill_table(augment, &table);
-#pragma omp parallel for schedule(static)
-    for (int i = first; i < first + count; i++)
-        augment_one(augment, &table, values->epoch, samples[i], images + (size_t)rows[i] * PIXELS * CHANNELS,
-                    (char *)out + (size_t)i * bytes, bf16);
-    return RDP_OK;
 }
 
 /* Element of channel c at (y, x) of an image in blocked form. */
