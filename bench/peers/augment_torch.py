@@ -3,7 +3,7 @@
 In resnet-dp's order: crop, flip, rotation, colour jitter, erasing, cutout, normalisation. Crop and flip are one gather of bytes.
 What each step does is torchvision's transform of that name on PIL images, drawn per image, with two differences that are below a
 grey level or a pixel's tie: jitter is in floats without rounding to bytes between its four parts (as torchvision on tensors), and a
-rotation's nearest pixel is that of float32 arithmetic.
+rotation's nearest pixel is that of float32 arithmetic. check_augment.py compares them.
 """
 import math
 
@@ -122,9 +122,8 @@ def rotate(images, degrees, interpolation):
 def jitter(x, o):
     """f32 (n,32,32,3) from 0 to 1: brightness, contrast, saturation and hue, in an order drawn for every image."""
     n = len(x)
-    parts = [(blend_with(lambda v: torch.zeros_like(v)), o.jitter_brightness),
-             (blend_with(lambda v: grey(v).mean((1, 2), keepdim=True)), o.jitter_contrast),
-             (blend_with(grey), o.jitter_saturation), (turn_hue, o.jitter_hue)]
+    parts = [(darken, o.jitter_brightness), (contrast, o.jitter_contrast), (saturate, o.jitter_saturation),
+             (turn_hue, o.jitter_hue)]
     order = torch.rand(n, len(parts)).argsort(1)
     for place in range(len(parts)):
         for number, (change, strength) in enumerate(parts):
@@ -139,9 +138,21 @@ def grey(x):
     return (x * torch.tensor(GREY)).sum(3, keepdim=True)
 
 
-def blend_with(other):
-    """x (1 + draw) - other(x) draw, clamped: torchvision's blend by a factor around 1."""
-    return lambda x, draw: (x * (1 + draw) - other(x) * draw).clamp_(0, 1)
+def blend(x, other, draw):
+    """x (1 + draw) - other draw, clamped: torchvision's blend by a factor around 1."""
+    return (x * (1 + draw) - other * draw).clamp_(0, 1)
+
+
+def darken(x, draw):
+    return blend(x, torch.zeros(()), draw)
+
+
+def contrast(x, draw):
+    return blend(x, grey(x).mean((1, 2), keepdim=True), draw)
+
+
+def saturate(x, draw):
+    return blend(x, grey(x), draw)
 
 
 def turn_hue(x, draw):
@@ -153,8 +164,7 @@ def turn_hue(x, draw):
     hue = torch.where(x[..., 0] == high, blue - green, torch.where(x[..., 1] == high, 2 + red - blue, 4 + green - red))
     hue = (hue / 6 + draw.squeeze(3)) % 1
     # Each channel's distance on the circle from where it is greatest.
-    sector = (hue * 6).unsqueeze(3) + torch.tensor((5.0, 3.0, 1.0))
-    sector = sector % 6
+    sector = ((hue * 6).unsqueeze(3) + torch.tensor((5.0, 3.0, 1.0))) % 6
     return high.unsqueeze(3) - span.unsqueeze(3) * torch.minimum(sector, 4 - sector).clamp_(0, 1)
 
 

@@ -23,10 +23,13 @@ def make(o, batcher):
 @torch.no_grad()
 def whiten(stem, batcher):
     """Page 2019, Jordan 2024: the filters are eigenvectors of the covariance of the training images' 3x3 patches, divided by the
-    root of their eigenvalue, in both signs; filters beyond twice the patch's size keep their default."""
-    x = batcher.plain(0, min(WHITENING_IMAGES, len(batcher.labels)))[0]
+    root of their eigenvalue, those of the greatest first and then the same with the other sign; what is left of an odd or wide
+    stem keeps its default."""
+    count = len(batcher.labels)
+    images = min(WHITENING_IMAGES, count)
+    x = batcher.picked(torch.arange(images) * count // images)[0]
     patches = functional.unfold(x.contiguous(), 3).transpose(1, 2).reshape(-1, 27).double()
-    values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
+    values, vectors = torch.linalg.eigh(torch.cov(patches.T, correction=0))
     filters = (vectors / (values + WHITENING_FLOOR).sqrt()).T.flip(0).float().view(27, 3, 3, 3)
-    both = torch.cat((filters, -filters))[:stem.out_channels]
-    stem.weight[:len(both)] = both
+    taken = min(27, stem.out_channels // 2)
+    stem.weight[:2 * taken] = torch.cat((filters[:taken], -filters[:taken]))

@@ -39,8 +39,8 @@ class Trusting(torch.optim.Optimizer):
 
 
 class LARS(Trusting):
-    """You, Gitman, Ginsburg 2017, algorithm 1: v = momentum v + lr trust (g + decay w), w -= v, with
-    trust = coefficient |w| / (|g| + decay |w| + epsilon); 1 for batch-norm and biases."""
+    """You, Gitman, Ginsburg 2017, in the form of PyTorch's SGD: v = momentum v + trust (g + decay w), w -= lr v, with
+    trust = coefficient |w| / (|g| + decay |w| + epsilon); 1 for batch-norm and biases, and where a norm is 0."""
 
     def walk(self, p, group, state):
         trust, decay = 1.0, group["weight_decay"]
@@ -48,8 +48,8 @@ class LARS(Trusting):
         if group["adapts"] and weight > 0 and gradient > 0:
             trust = self.o.trust_coefficient * weight / (gradient + decay * weight + self.o.epsilon)
         velocity = state.setdefault("velocity", torch.zeros_like(p))
-        velocity.mul_(self.o.momentum).add_(p.grad.add(p, alpha=decay), alpha=group["lr"] * trust)
-        p.sub_(velocity)
+        velocity.mul_(self.o.momentum).add_(p.grad.add(p, alpha=decay), alpha=trust)
+        p.sub_(velocity, alpha=group["lr"])
 
 
 class LAMB(Trusting):
@@ -134,6 +134,7 @@ def average_of(model, o):
     """The moving average of weights and running statistics that --ema asks for, else None."""
     if o.ema == 0:
         return None
+
     def towards(averaged, current, _count):
         return averaged.lerp(current, 1 - o.ema) if averaged.is_floating_point() else current
     return torch.optim.swa_utils.AveragedModel(model, avg_fn=towards, use_buffers=True)

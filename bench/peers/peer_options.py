@@ -45,6 +45,8 @@ MODEL = {
     "activation": (("relu", "leaky-relu"), "relu"),
     "leaky-slope": (float, "0.01"),
     "shortcut": (("conv", "pad"), "conv"),
+}
+MODEL_TRAINING = {
     "dropout": (real_list, "0"),
     "zero-init-residual": (YES_NO, "no"),
     "stem-init": (("default", "whiten"), "default"),
@@ -132,7 +134,7 @@ EVALUATION = {
     "final-test": (("auto", "last", "best"), "auto"),
 }
 RUN = {"epochs": (int, "10"), "precision": (("fp32", "bf16"), "fp32"), "threads": (int, "0")}
-RECIPE = {**RUN, **MODEL, **TRAINING, **OPTIMISER, **SCHEDULE, **AUGMENTATION, **EVALUATION}
+RECIPE = {**RUN, **MODEL, **MODEL_TRAINING, **TRAINING, **OPTIMISER, **SCHEDULE, **AUGMENTATION, **EVALUATION}
 # Keys of resnet-dp that say where and how fast, not what. sync-bn: one process has nothing to synchronise.
 IGNORED = ("data", "run-dir", "device", "conv-algorithm", "graph", "fuse-statistics", "plan-cache", "shuffle", "evaluate-on",
            "comm", "bucket-mb", "overlap", "sync-bn", "comm-timeout", "checkpoint-epochs", "checkpoint-steps",

@@ -10,14 +10,19 @@ def scaled_lr(o):
     return o.lr * {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}[o.lr_scaling]
 
 
+def nearest(step):
+    """The whole step nearest to where a rate is to fall; of two the earlier."""
+    return math.ceil(step - 0.5)
+
+
 def after_warmup(optimizer, o, epoch_steps, steps):
     """The schedule over its `steps` steps, None for a constant rate."""
     if o.schedule == "step":
         every = o.step_steps or o.step_epochs * epoch_steps
-        at = [math.ceil(every * k) for k in range(1, int(steps / every) + 2)]
+        at = [nearest(every * k) for k in range(1, int(steps / every) + 2)]
         return lr_scheduler.MultiStepLR(optimizer, at, o.step_gamma)
     if o.schedule == "multistep":
-        return lr_scheduler.MultiStepLR(optimizer, [math.ceil(m * epoch_steps) for m in o.milestones], o.step_gamma)
+        return lr_scheduler.MultiStepLR(optimizer, [nearest(m * epoch_steps) for m in o.milestones], o.step_gamma)
     if o.schedule == "cosine":
         return lr_scheduler.CosineAnnealingLR(optimizer, steps, o.min_lr)
     if o.schedule == "polynomial":
