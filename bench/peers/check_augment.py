@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Whether augment_torch.py does what torchvision's transforms do (torchvision and Pillow needed): rotations and colour jitter of given
-strength image by image, erased boxes in distribution."""
+"""Whether augment_torch.py does what torchvision's transforms do (torchvision and Pillow needed): rotations and colour jitter of
+given strength image by image, erased boxes in distribution."""
 import argparse
 
 import torch
@@ -50,7 +50,8 @@ def check_jitter(images):
         for name, (ours, theirs) in pairs.items():
             expected = theirs(planes, change if name == "hue" else 1 + change)
             # torchvision's weights of grey have four digits on tensors, ours (and Pillow's) three: 1e-4 of a full white.
-            check("%s %+.2f: greatest difference" % (name, change), (ours(x, draw).permute(0, 3, 1, 2) - expected).abs().max().item(), 1e-4)
+            off = (ours(x, draw).permute(0, 3, 1, 2) - expected).abs().max().item()
+            check("%s %+.2f: greatest difference" % (name, change), off, 1e-4)
 
 
 def check_erasing():

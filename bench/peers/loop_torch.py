@@ -1,5 +1,6 @@
-"""Training and evaluation of the PyTorch peer on a CPU, as resnet-dp's trainer does it: steps, schedule, evaluation after an epoch
-on the validation set if there is one (else on the test set), the best weights by validation loss, early stopping, the final test."""
+"""Training and evaluation of the PyTorch peer on a CPU, as resnet-dp's trainer does it: steps, schedule, evaluation after an
+epoch on the validation set if there is one (else on the test set), the best weights by validation loss, early stopping, the final
+test."""
 import copy
 import statistics
 import sys

@@ -6,7 +6,8 @@ from torch import nn
 
 def groups_of(model, o):
     """Groups by weight decay and rate: batch-norm parameters and biases without decay if --decay-bn no, batch-norm biases at
-    --bn-bias-lr times the rate, no stem if it is frozen. `adapts`: LARS and LAMB give the group trust ratios."""
+    --bn-bias-lr times the rate and as much less decay, no stem if it is frozen. `adapts`: LARS and LAMB give the group's tensors
+    trust ratios."""
     bn_biases = {id(m.bias) for m in model.modules() if isinstance(m, nn.BatchNorm2d)}
     groups = {}
     for name, p in model.named_parameters():
@@ -16,7 +17,7 @@ def groups_of(model, o):
         key = (p.ndim > 1, o.bn_bias_lr if id(p) in bn_biases else 1.0)
         groups.setdefault(key, []).append(p)
     return [dict(params=parameters, lr=o.lr * rate, adapts=is_weight,
-                 weight_decay=o.weight_decay if is_weight or o.decay_bn == "yes" else 0.0)
+                 weight_decay=o.weight_decay / rate if rate > 0 and (is_weight or o.decay_bn == "yes") else 0.0)
             for (is_weight, rate), parameters in groups.items()]
 
 

@@ -2,8 +2,8 @@
 file drives both programs. Imports no PyTorch: a peer may have to set its environment before that.
 
 train_torch.py takes all of them and reads recipes; ddp.py takes MODEL and its own choice of the rest; accuracy.py compares what
-both programs make of a recipe. Defaults < recipe < command line. A key that resnet-dp does not have either is an error that names the nearest one; keys that do not decide what is trained
-(IGNORED: devices, ranks, files, reports) are read over.
+both programs make of a recipe. Defaults < recipe < command line. A key that resnet-dp does not have either is an error that names
+the nearest one; keys that do not decide what is trained (IGNORED: devices, ranks, files, reports) are read over.
 """
 import argparse
 import configparser
