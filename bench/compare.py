@@ -10,7 +10,6 @@ Before the pairs the peer runs once in each memory format; the pairs use its fas
 build/release/resnet-dp. Only Python's standard library is needed here; PYTHON needs PyTorch.
 """
 import argparse
-import configparser
 import datetime
 import json
 import os
@@ -49,24 +48,6 @@ def run(words, **arguments):
     return process.stdout
 
 
-def settings(recipe):
-    """All keys of a recipe, whatever their section."""
-    reader = configparser.ConfigParser(strict=False, interpolation=None, inline_comment_prefixes=("#", ";"))
-    with open(recipe, encoding="utf-8") as file:
-        reader.read_string("[file]\n" + file.read())
-    return {key: value.replace(" ", "") for section in reader.sections() for key, value in reader.items(section)}
-
-
-def model_words(recipe):
-    """The peer's model options from a recipe of ours, so that both sides build the one network the recipe describes."""
-    keys = settings(recipe)
-    words = []
-    for key in ("block", "blocks", "stem-width", "widths", "activation", "leaky-slope", "shortcut", "label-smoothing"):
-        if key in keys:
-            words += ["--" + key, keys[key]]
-    return words
-
-
 def run_ours(program, precision, o):
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "bench.json")
@@ -77,8 +58,8 @@ def run_ours(program, precision, o):
 
 
 def run_peer(python, precision, form, o):
-    out = run([python, PEER, "--precision", precision, "--format", form, "--batch", str(o.batch), "--threads", str(o.threads),
-               "--steps", str(o.steps), "--repeats", str(o.repeats), "--compile", o.compile] + model_words(o.recipe))
+    out = run([python, PEER, "--recipe", o.recipe, "--precision", precision, "--format", form, "--batch", str(o.batch),
+               "--threads", str(o.threads), "--steps", str(o.steps), "--repeats", str(o.repeats), "--compile", o.compile])
     return json.loads(out.splitlines()[-1])
 
 

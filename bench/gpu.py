@@ -19,9 +19,16 @@ import subprocess
 import sys
 import tempfile
 
-from compare import HERE, ROOT, model_words
+from compare import HERE, ROOT
+
+sys.path.insert(0, os.path.join(HERE, "peers"))
+import peer_options  # noqa: E402
 
 PEER = os.path.join(HERE, "peers", "ddp.py")
+# The one kind of step that the peer has, whatever else the recipe says: its optimiser and its augmentation.
+PLAIN_STEP = ("--optimizer=sgd --momentum=0.9 --nesterov=yes --weight-decay=5e-4 --clip-value=0 --clip-norm=0 --lookahead=0 --ema=0 "
+              "--mixup=0 --cutmix=0 --dropout=0 --rotation-min=0 --rotation-max=0 --jitter-brightness=0 --jitter-contrast=0 "
+              "--jitter-saturation=0 --jitter-hue=0 --erase-probability=0 --cutout=0").split()
 TARGETS = {128: 1.5, 512: 1.3, 2048: 1.3}  # resnet-dp's images/s over the peer's
 
 
@@ -50,11 +57,18 @@ def run(words):
     return process.stdout
 
 
+def model_words(recipe):
+    """The peer's options from a recipe of ours, so that both sides build the one network the recipe describes."""
+    values = peer_options.recipe_values(recipe)
+    names = ("block", "blocks", "stem-width", "widths", "activation", "leaky-slope", "shortcut", "label-smoothing")
+    return ["--%s=%s" % (name, values[name]) for name in names if name in values]
+
+
 def run_ours(program, precision, batch, o):
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "bench.json")
         run([program, "bench", "--recipe", o.recipe, "--device", o.device, "--precision", precision, "--batch", str(batch),
-             "--steps", str(o.steps), "--repeats", str(o.repeats), "--json", path] + o.ours.split())
+             "--steps", str(o.steps), "--repeats", str(o.repeats), "--json", path] + PLAIN_STEP + o.ours.split())
         with open(path, encoding="utf-8") as file:
             return json.load(file)
 

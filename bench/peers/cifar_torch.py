@@ -1,7 +1,8 @@
 """CIFAR-10 for the PyTorch peer: the whole set resident in memory as bytes, augmented a batch at a time by tensor operations.
 
 This is the fastest loader we know for a set of this size: no worker processes, no per-image Python, one gather that crops,
-reflects and flips at once, one conversion to normalised floats.
+reflects and flips at once, one conversion to normalised floats. Batcher.augmented is what the steps on GPUs take, on the device;
+augment_torch.Augmenter does all that a recipe can ask for.
 """
 import os
 
@@ -29,6 +30,18 @@ def read_batch(path):
     return images, raw[:, 0].long()
 
 
+def split(images, labels, o):
+    """(training, validation or None) of the first --train-images, --val-fraction of them drawn at random for validation."""
+    if o.train_images > 0:
+        images, labels = images[:o.train_images], labels[:o.train_images]
+    kept = int(len(labels) * o.val_fraction + 0.5)
+    if kept == 0:
+        return (images, labels), None
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(o.seed))
+    rest, validation = order[kept:].sort().values, order[:kept].sort().values
+    return (images[rest], labels[rest]), (images[validation], labels[validation])
+
+
 def random_set(count):
     """Bytes of the same shapes, for timing without the data."""
     return torch.randint(0, 256, (count, 32, 32, 3), dtype=torch.uint8), torch.randint(0, 10, (count,))
@@ -37,9 +50,9 @@ def random_set(count):
 class Batcher:
     """Normalised batches of one resident set, on its device, in the memory format of the network that reads them."""
 
-    def __init__(self, images, labels, memory_format, dtype=torch.float32):
+    def __init__(self, images, labels, memory_format, dtype=torch.float32, normalisation=(MEAN, STD)):
         self.images, self.labels, self.memory_format, self.dtype = images, labels, memory_format, dtype
-        mean, std = (torch.tensor(v, dtype=dtype, device=images.device) for v in (MEAN, STD))
+        mean, std = (torch.tensor(v, dtype=dtype, device=images.device) for v in normalisation)
         self.scale = (1 / (255 * std)).view(1, 1, 1, 3)
         self.shift = (-mean / std).view(1, 1, 1, 3)
 

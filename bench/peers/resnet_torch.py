@@ -3,8 +3,8 @@
 One description (block, blocks per stage, stem width, stage widths) builds what src/options.h calls by the same option names:
 a 3x3 stem without bias, batch-norm and activation; stages of basic or bottleneck blocks, the first block of stages 2.. with
 stride 2 (in a bottleneck on its 3x3 convolution); on the shortcut where the shape changes a 1x1 convolution and batch-norm
-(`downsample.0`, `downsample.1`), or every other pixel and zero channels; global average pool and one fully connected layer.
-Initialisation is PyTorch's default.
+(`downsample.0`, `downsample.1`), or every other pixel and zero channels; dropout behind each stage; global average pool and one fully connected
+layer. Initialisation is PyTorch's default.
 
 Used by train_torch.py (CPU: speed and accuracy), ddp.py (GPUs) and tests/reference/make_reference.py (numerical references).
 Works with PyTorch 1.13 and later.
@@ -78,14 +78,14 @@ def shortcut(inputs, outputs, stride, kind):
 
 class ResNet(nn.Module):
     def __init__(self, block="basic", blocks=(2, 1, 1, 1), stem_width=64, widths=(64, 128, 256, 512),
-                 activation="relu", leaky_slope=0.01, shortcut_kind="conv"):
+                 activation="relu", leaky_slope=0.01, shortcut_kind="conv", dropout=None):
         super().__init__()
         kind = {"basic": BasicBlock, "bottleneck": Bottleneck}[block]
         # In place, as PyTorch's own models do: it saves one activation per layer.
         self.act = nn.ReLU(inplace=True) if activation == "relu" else nn.LeakyReLU(leaky_slope, inplace=True)
         self.conv1 = nn.Conv2d(3, stem_width, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(stem_width)
-        self.stages = len(blocks)
+        self.stages, self.dropout = len(blocks), dropout or (0,) * len(blocks)
         channels = stem_width
         for stage, (count, width) in enumerate(zip(blocks, widths)):
             layers = []
@@ -99,6 +99,8 @@ class ResNet(nn.Module):
         x = self.act(self.bn1(self.conv1(x)))
         for stage in range(self.stages):
             x = getattr(self, "layer%d" % (stage + 1))(x)
+            if self.dropout[stage] > 0:
+                x = functional.dropout(x, self.dropout[stage], self.training)
         return self.fc(x.mean((2, 3)))
 
 
