@@ -25,6 +25,7 @@ enum {
     RDP_STAMPS = 1024,
     RDP_DECAY_BLOCK = 16,
     RDP_ROW_BLOCK = 16, /* f32 elements of the flat arrays, whose rows begin at multiples of it */
+    RDP_UPDATE_SLICE = 8192, /* elements of the flat arrays whose sums are taken together; fixes their order */
     RDP_OPTIMISER_ARRAYS = 2
 };
 enum rdp_kernel_activation { RDP_ACT_NONE, RDP_ACT_RELU, RDP_ACT_LEAKY_RELU };
@@ -162,18 +163,28 @@ struct rdp_update_row {
     uint32_t adapts; /* LARS, LAMB: the row has a trust ratio (weights; 1 for batch-norm and biases) */
 };
 
-/* The flat arrays that an update works on: device f32 [count], but for what is said otherwise. */
+/* The flat arrays that an update works on: device f32 [count], but for what is said otherwise. What lies between rows
+ * is left alone. */
 struct rdp_update {
-    size_t count;
+    size_t count; /* a multiple of RDP_ROW_BLOCK */
     float *parameters;
     void *copies;                       /* see conv_weights; NULL where copy_size is 0 */
     float *gradients;                   /* may be overwritten */
     float *state[RDP_OPTIMISER_ARRAYS]; /* the optimiser's, zero at first; NULL: it has none */
     const struct rdp_update_row *rows;  /* device [row_count], ascending, without overlap */
-    const uint16_t *row_of;             /* device u16 [count / RDP_ROW_BLOCK]: the row that a block belongs to */
+    const uint16_t *row_of;             /* device u16 [count / RDP_ROW_BLOCK]: the row of a block; of one between two
+                                         * rows: the row before it, or the first */
     int row_count;
-    double *norms; /* device f64 [2 x row_count + 2]: workspace */
+    double *workspace; /* device f64 [rdp_update_workspace(count, row_count)]; used by clip_norm, LARS and LAMB */
 };
+
+/* The scale of clipping, a ratio per row, and two sums per piece of a row in a slice. A piece has the number slice +
+ * row: both ascend, and from one piece to the next at least one of them does, so no two pieces share a number. */
+static inline size_t rdp_update_workspace(size_t count, int row_count)
+{
+    const size_t slices = (count + RDP_UPDATE_SLICE - 1) / RDP_UPDATE_SLICE, rows = (size_t)row_count;
+    return 1 + rows + 2 * (slices + rows);
+}
 
 /* What changes from step to step; lies in device memory. `optimiser` holds what kernels/common/optimiser.h says for each
  * kind (bias corrections, for instance), computed by the host in f64. */
