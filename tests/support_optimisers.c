@@ -38,7 +38,7 @@ static const struct {
     {"lamb", "optimizer = lamb\nlr = 0.02\n"},
 };
 
-static const char shared[] = "block = basic\nblocks = 1,1\nstem-width = 4\nwidths = 4,6\nactivation = leaky-relu\n"
+static const char shared[] = "block = basic\nblocks = 1\nstem-width = 8\nwidths = 8\nactivation = leaky-relu\n"
                              "leaky-slope = 0.999\nbatch = 4\n";
 
 /* A run that is followed, and its worst errors so far. */

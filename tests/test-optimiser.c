@@ -17,6 +17,7 @@
 #include "base/memory.h"
 #include "base/status.h"
 #include "comm/comm.h"
+#include "comm/launch.h"
 #include "optimiser.h"
 #include "options_table.h"
 #include "snapshot.h"
@@ -29,7 +30,7 @@ static struct rdp_options options_of(const char *text)
 {
     struct rdp_options options;
     rdp_options_begin(&options);
-    RDP_MUST(rdp_options_read_text(&options, "blocks = 1,1\nstem-width = 4\nwidths = 4,6\nbatch = 4\n", "the model"));
+    RDP_MUST(rdp_options_read_text(&options, "blocks = 1,1\nstem-width = 8\nwidths = 8,16\nbatch = 4\n", "the model"));
     RDP_MUST(rdp_options_read_text(&options, text, text));
     rdp_options_resolve(&options);
     return options;
@@ -224,23 +225,31 @@ static void test_asgd(void **unused)
  * Training and what it keeps.
  */
 
+/* The network's two arrays and the updater's, each with its rows in PyTorch's layout one after the other: what only pads
+ * a row is no part of it (Adamax's exp_inf is epsilon there, and 0 in an array that was restored). */
 enum { ARRAYS_MAX = RDP_UPDATER_ARRAYS_MAX + 2 };
 struct kept {
     int count;
-    size_t bytes[ARRAYS_MAX];
+    size_t counts[ARRAYS_MAX];
     float *values[ARRAYS_MAX];
 };
 
 static struct kept keep(const struct rdp_training *training)
 {
-    const struct rdp_network *network = training->network;
+    struct rdp_network *network = training->network;
     struct rdp_updater_array arrays[ARRAYS_MAX] = {{"parameters", network->parameters, false},
                                                    {"state", network->state, true}};
     struct kept kept = {.count = 2 + rdp_updater_arrays(training->updater, arrays + 2)};
     for (int i = 0; i < kept.count; i++) {
-        kept.bytes[i] = (arrays[i].of_state ? network->state_count : network->parameter_count) * sizeof(float);
-        RDP_MUST(rdp_calloc((void **)&kept.values[i], 1, kept.bytes[i], "kept values"));
-        memcpy(kept.values[i], arrays[i].flat, kept.bytes[i]);
+        const size_t most = arrays[i].of_state ? network->state_count : network->parameter_count;
+        RDP_MUST(rdp_calloc((void **)&kept.values[i], most, sizeof(float), "kept values"));
+        for (int row = 0; row < network->model->parameter_count; row++) {
+            const struct rdp_parameter *parameter = &network->model->parameters[row];
+            if ((parameter->kind == RDP_PARAMETER_STATE) != arrays[i].of_state)
+                continue;
+            RDP_MUST(rdp_network_take(network, row, arrays[i].flat, kept.values[i] + kept.counts[i]));
+            kept.counts[i] += (size_t)parameter->count;
+        }
     }
     return kept;
 }
@@ -256,7 +265,8 @@ static void check_kept(struct kept *kept, const struct rdp_training *training, b
     struct kept now = keep(training);
     assert_int_equal(now.count, kept->count);
     for (int i = 0; i < now.count; i++)
-        assert_int_equal(memcmp(now.values[i], kept->values[i], now.bytes[i]) == 0, equal);
+        if ((memcmp(now.values[i], kept->values[i], now.counts[i] * sizeof(float)) == 0) != equal)
+            fail_msg("optimiser %d, array %d: %s", (int)training->options.optimizer, i, equal ? "differs" : "is equal");
     free_kept(&now);
 }
 
@@ -291,7 +301,6 @@ static void test_shown_averages(void **unused)
     RDP_MUST(rdp_updater_show_averages(shown.updater));
     assert_memory_equal(network->parameters, shown.updater->average, bytes);
     assert_memory_equal(network->state, shown.updater->average_state, state_bytes);
-    assert_memory_not_equal(network->parameters, before.values[0], bytes);
     /* The forms that convolutions read are the averages' too: the loss is another. */
     const struct rdp_step_values values = values_of(&options, 3);
     rdp_training_load(&shown, 0);

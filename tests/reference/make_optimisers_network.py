@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 from make_reference import ResNet, images_of, labels_of, normalised, write
 
 STEPS, BATCH, SEED = 20, 4, 8
-MODEL = dict(block="basic", blocks=(1, 1), stem_width=4, widths=(4, 6), activation="leaky-relu", leaky_slope=0.999)
+MODEL = dict(block="basic", blocks=(1,), stem_width=8, widths=(8,), activation="leaky-relu", leaky_slope=0.999)
 
 
 class Lars(torch.optim.Optimizer):
