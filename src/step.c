@@ -13,27 +13,72 @@
 /* The step's stamps, behind the network's. */
 enum { STAMP_BACKWARD = RDP_STAMPS - 3, STAMP_REDUCED, STAMP_UPDATED };
 
-/* Which blocks of the parameter array decay. Rows begin at block boundaries; what lies between them is zero and stays
- * zero either way. */
-static int make_decays(struct rdp_step *step)
+static int by_offset(const void *a, const void *b)
+{
+    const struct rdp_update_row *first = a, *second = b;
+    return first->offset < second->offset ? -1 : first->offset > second->offset;
+}
+
+/* The model's trained parameters as `update` wants them, ascending: *count of them into `rows`. */
+static void fill_rows(const struct rdp_step *step, struct rdp_update_row *rows, int *count)
 {
     const struct rdp_network *network = step->network;
     const struct rdp_model *model = network->model;
-    struct rdp_device *device = network->device;
-    const size_t blocks = (network->parameter_count + RDP_DECAY_BLOCK - 1) / RDP_DECAY_BLOCK;
-    uint8_t *decays;
-    RDP_TRY(rdp_calloc((void **)&decays, blocks, 1, "the optimiser's mask"));
-    for (int i = 0; i < model->parameter_count; i++) {
-        const struct rdp_row *row = &network->rows[i];
-        if (model->parameters[i].kind != RDP_PARAMETER_TRAINED || !model->parameters[i].decays)
-            continue;
-        for (size_t at = row->offset; at < row->offset + row->stored_count; at += RDP_DECAY_BLOCK)
-            decays[at / RDP_DECAY_BLOCK] = 1;
+    *count = 0;
+    for (int i = 0; i < model->parameter_count; i++)
+        if (model->parameters[i].kind == RDP_PARAMETER_TRAINED)
+            rows[(*count)++] = (struct rdp_update_row){
+                .offset = network->rows[i].offset,
+                .count = network->rows[i].stored_count,
+                .weight_decay = model->parameters[i].decays ? (float)step->options->weight_decay : 0,
+                .lr = 1,
+                .adapts = model->parameters[i].dims_count > 1};
+    qsort(rows, (size_t)*count, sizeof *rows, by_offset);
+}
+
+static void fill_row_of(const struct rdp_update_row *rows, int count, uint16_t *row_of, size_t blocks)
+{
+    int row = 0;
+    for (size_t block = 0; block < blocks; block++) {
+        while (row + 1 < count && rows[row + 1].offset <= block * RDP_ROW_BLOCK)
+            row++;
+        row_of[block] = (uint16_t)row;
     }
-    int status = device->ops->alloc(device, (void **)&step->decays, blocks, "the optimiser's mask");
+}
+
+static int put(struct rdp_device *device, void **pointer, const void *host, size_t bytes)
+{
+    RDP_TRY(device->ops->alloc(device, pointer, bytes, "the optimiser's rows"));
+    return device->ops->upload(device, *pointer, host, bytes);
+}
+
+static int make_rows(struct rdp_step *step)
+{
+    const struct rdp_network *network = step->network;
+    struct rdp_device *device = network->device;
+    const size_t blocks = network->parameter_count / RDP_ROW_BLOCK;
+    struct rdp_update_row *rows = NULL;
+    uint16_t *row_of = NULL;
+    if (network->model->parameter_count > UINT16_MAX)
+        return rdp_fail(RDP_EUSAGE,
+                        "the network has %d parameter tensors, and the optimiser takes at most %d; use fewer --blocks",
+                        network->model->parameter_count, UINT16_MAX);
+    int status = rdp_calloc((void **)&rows, (size_t)network->model->parameter_count, sizeof *rows, "the rows");
     if (status == RDP_OK)
-        status = device->ops->upload(device, step->decays, decays, blocks);
-    free(decays);
+        status = rdp_calloc((void **)&row_of, blocks, sizeof *row_of, "the rows");
+    if (status == RDP_OK) {
+        fill_rows(step, rows, &step->row_count);
+        fill_row_of(rows, step->row_count, row_of, blocks);
+        status = put(device, (void **)&step->rows, rows, (size_t)step->row_count * sizeof *rows);
+    }
+    if (status == RDP_OK)
+        status = put(device, (void **)&step->row_of, row_of, blocks * sizeof *row_of);
+    if (status == RDP_OK)
+        status = device->ops->alloc(device, (void **)&step->workspace,
+                                    rdp_update_workspace(network->parameter_count, step->row_count) * sizeof(double),
+                                    "the optimiser's sums");
+    free(rows);
+    free(row_of);
     return status;
 }
 
@@ -42,7 +87,7 @@ static int create(struct rdp_step *step)
     struct rdp_network *network = step->network;
     struct rdp_device *device = network->device;
     size_t bytes = network->parameter_count * sizeof(float);
-    RDP_TRY(make_decays(step));
+    RDP_TRY(make_rows(step));
     RDP_TRY(device->ops->alloc(device, (void **)&step->momentum, bytes, "momentum"));
     RDP_TRY(device->ops->alloc(device, (void **)&step->history, RDP_STEPS_AHEAD_MAX * RDP_TOTALS * sizeof(float),
                                "the steps' totals"));
@@ -78,7 +123,9 @@ void rdp_step_destroy(struct rdp_step *step)
         device->ops->recording_destroy(device, step->recording);
     device->ops->free(device, step->momentum);
     device->ops->free(device, step->accumulated);
-    device->ops->free(device, step->decays);
+    device->ops->free(device, step->rows);
+    device->ops->free(device, step->row_of);
+    device->ops->free(device, step->workspace);
     device->ops->free(device, step->history);
     free(step);
 }
@@ -130,11 +177,18 @@ static int update(struct rdp_step *step)
     struct rdp_network *network = step->network;
     struct rdp_device *device = network->device;
     const struct rdp_options *options = step->options;
-    const struct rdp_sgd sgd = {.momentum = (float)options->momentum,
-                                .nesterov = options->nesterov,
-                                .weight_decay = (float)options->weight_decay};
-    RDP_TRY(device->ops->sgd(device, &sgd, &network->inputs->values, step->decays, network->parameters, network->copies,
-                             network->gradients, step->momentum, network->parameter_count));
+    const struct rdp_optimiser sgd = {
+        .kind = RDP_SGD, .momentum = (float)options->momentum, .nesterov = options->nesterov};
+    const struct rdp_update arrays = {.count = network->parameter_count,
+                                      .parameters = network->parameters,
+                                      .copies = network->copies,
+                                      .gradients = network->gradients,
+                                      .state = {step->momentum},
+                                      .rows = step->rows,
+                                      .row_of = step->row_of,
+                                      .row_count = step->row_count,
+                                      .workspace = step->workspace};
+    RDP_TRY(device->ops->update(device, &sgd, &network->inputs->values, &arrays));
     return network->copies != NULL ? RDP_OK : rdp_network_weights_changed(network);
 }
 

@@ -30,7 +30,10 @@ struct rdp_step {
     const struct rdp_options *options; /* the caller's */
     float *momentum;                   /* device, like network->parameters; owned */
     float *accumulated;                /* device: sum over micro-batches; NULL without accumulation; owned */
-    uint8_t *decays;                   /* device: see the sgd operation; owned */
+    struct rdp_update_row *rows;       /* device: see struct rdp_update, as the next three; owned */
+    uint16_t *row_of;                  /* device; owned */
+    int row_count;
+    double *workspace;                 /* device; owned */
     float *history;                    /* device f32 [RDP_STEPS_AHEAD_MAX][RDP_TOTALS]: of the steps started; owned */
     struct rdp_recording *recording;   /* owned; NULL: none yet, or never */
     int started;                       /* steps since the last collect */

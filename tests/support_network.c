@@ -14,6 +14,7 @@
 #include "base/status.h"
 #include "kernels/common/random.h"
 #include "support_reference.h"
+#include "support_update.h"
 
 void rdp_test_must(int status, const char *call, const char *file, int line)
 {
@@ -309,21 +310,12 @@ void rdp_test_network_update(struct rdp_test_network *test, const struct rdp_opt
 {
     struct rdp_network *network = test->network;
     const struct rdp_step_values values = {.lr = (float)options->lr};
-    const size_t blocks = network->parameter_count / RDP_DECAY_BLOCK + 1;
-    uint8_t *decays;
-    RDP_MUST(rdp_calloc((void **)&decays, blocks, 1, "a mask"));
-    memset(decays, 1, blocks);
-    for (int row = 0; row < test->model->parameter_count; row++) {
-        const struct rdp_row *place_of = &network->rows[row];
-        struct rdp_sgd sgd = {.momentum = (float)options->momentum,
-                              .nesterov = options->nesterov,
-                              .weight_decay = test->model->parameters[row].decays ? (float)options->weight_decay : 0};
-        if (rdp_test_is_trained(test, row))
-            RDP_MUST(test->device->ops->sgd(test->device, &sgd, &values, decays, network->parameters + place_of->offset,
-                                            NULL, network->gradients + place_of->offset,
-                                            test->velocity + place_of->offset, place_of->stored_count));
-    }
-    free(decays);
+    const struct rdp_optimiser sgd = {
+        .kind = RDP_SGD, .momentum = (float)options->momentum, .nesterov = options->nesterov};
+    struct rdp_test_rows rows = rdp_test_rows_of_network(network, options->weight_decay);
+    rows.update.state[0] = test->velocity;
+    RDP_MUST(test->device->ops->update(test->device, &sgd, &values, &rows.update));
+    rdp_test_rows_free(&rows);
     RDP_MUST(rdp_network_weights_changed(network));
 }
 

@@ -20,23 +20,6 @@ static bool is_trained(const struct rdp_training *training, int row)
     return training->model->parameters[row].kind == RDP_PARAMETER_TRAINED;
 }
 
-static void make_decays(struct rdp_training *training)
-{
-    const struct rdp_network *network = training->network;
-    const struct rdp_device_ops *ops = training->device->ops;
-    const size_t blocks = network->parameter_count / RDP_DECAY_BLOCK;
-    uint8_t *decays;
-    RDP_MUST(rdp_calloc((void **)&decays, blocks, 1, "a mask"));
-    for (int row = 0; row < training->model->parameter_count; row++) {
-        const struct rdp_row *place = &network->rows[row];
-        for (size_t at = 0; is_trained(training, row) && at < place->stored_count; at += RDP_DECAY_BLOCK)
-            decays[(place->offset + at) / RDP_DECAY_BLOCK] = training->model->parameters[row].decays;
-    }
-    RDP_MUST(ops->alloc(training->device, (void **)&training->decays, blocks, "a mask"));
-    RDP_MUST(ops->upload(training->device, training->decays, decays, blocks));
-    free(decays);
-}
-
 void rdp_training_open(struct rdp_training *training, struct rdp_device *device, const struct rdp_options *options,
                        int batch)
 {
@@ -49,16 +32,18 @@ void rdp_training_open(struct rdp_training *training, struct rdp_device *device,
     RDP_MUST(device->ops->alloc(device, (void **)&training->velocity,
                                 training->network->parameter_count * sizeof(float), "momentum"));
     RDP_MUST(device->ops->alloc(device, (void **)&training->images, (size_t)batch * IMAGE_BYTES, "images"));
-    make_decays(training);
+    training->rows = rdp_test_rows_of_network(training->network, options->weight_decay);
+    training->rows.update.state[0] = training->velocity;
     rdp_training_load(training, 0);
 }
 
 void rdp_training_close(struct rdp_training *training)
 {
-    void *blocks[] = {training->velocity, training->images, training->decays};
+    void *blocks[] = {training->velocity, training->images};
+    rdp_test_rows_free(&training->rows);
     rdp_network_destroy(training->network);
     rdp_model_destroy(training->model);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 2; i++)
         training->device->ops->free(training->device, blocks[i]);
 }
 
@@ -105,12 +90,9 @@ void rdp_training_pass(struct rdp_training *training)
 void rdp_training_update(struct rdp_training *training)
 {
     struct rdp_network *network = training->network;
-    const struct rdp_sgd sgd = {.momentum = (float)training->options.momentum,
-                                .weight_decay = (float)training->options.weight_decay,
-                                .nesterov = training->options.nesterov};
-    RDP_MUST(training->device->ops->sgd(training->device, &sgd, &network->inputs->values, training->decays,
-                                        network->parameters, network->copies, network->gradients, training->velocity,
-                                        network->parameter_count));
+    const struct rdp_optimiser sgd = {
+        .kind = RDP_SGD, .momentum = (float)training->options.momentum, .nesterov = training->options.nesterov};
+    RDP_MUST(training->device->ops->update(training->device, &sgd, &network->inputs->values, &training->rows.update));
     if (network->copies == NULL)
         RDP_MUST(rdp_network_weights_changed(network));
 }

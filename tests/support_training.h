@@ -11,6 +11,7 @@
 #include "network.h"
 #include "options.h"
 #include "support_reference.h"
+#include "support_update.h"
 
 struct rdp_training {
     struct rdp_device *device; /* the caller's */
@@ -19,7 +20,7 @@ struct rdp_training {
     struct rdp_network *network;
     uint8_t *images; /* device: the batch */
     float *velocity; /* device, as network->parameters */
-    uint8_t *decays; /* device: see the sgd operation */
+    struct rdp_test_rows rows;
     int batch;
 };
 
