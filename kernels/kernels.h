@@ -23,8 +23,7 @@ struct rdp_device;
 
 enum {
     RDP_STAMPS = 1024,
-    RDP_DECAY_BLOCK = 16,
-    RDP_ROW_BLOCK = 16, /* f32 elements of the flat arrays, whose rows begin at multiples of it */
+    RDP_ROW_BLOCK = 16,      /* f32 elements of the flat arrays, whose rows begin at multiples of it */
     RDP_UPDATE_SLICE = 8192, /* elements of the flat arrays whose sums are taken together; fixes their order */
     RDP_OPTIMISER_ARRAYS = 2
 };
@@ -124,11 +123,6 @@ struct rdp_augment {
     uint64_t seed;
     bool enabled; /* false: normalisation alone (evaluation) */
     bool mirror;  /* with enabled false: mirrored (the other half of --evaluate-flip) */
-};
-
-struct rdp_sgd {
-    float momentum, weight_decay;
-    bool nesterov;
 };
 
 enum rdp_optimiser_kind {
@@ -270,8 +264,8 @@ struct rdp_device_ops {
     int (*conv_unpack)(struct rdp_device *device, struct rdp_conv *conv, const float *stored, float *host_oihw);
     /*
      * The stored weights were written: makes the forms that forward (and backward, when training) read. On a device
-     * with copy_size > 0 that form is an array like `stored`, with elements of copy_size bytes, at `copy`; the sgd
-     * operation writes it along, so that conv_weights is only called after other changes. `stored` and `copy` stay
+     * with copy_size > 0 that form is an array like `stored`, with elements of copy_size bytes, at `copy`; update
+     * and lookahead write it along, so that conv_weights is only called after other changes. `stored` and `copy` stay
      * where they are from call to call.
      */
     size_t (*copy_size)(struct rdp_device *device);
@@ -355,9 +349,6 @@ struct rdp_device_ops {
 
     /* Flat arrays of `count` f32. */
     int (*add)(struct rdp_device *device, float *to, const float *from, size_t count);
-    int (*sgd)(struct rdp_device *device, const struct rdp_sgd *sgd, const struct rdp_step_values *values,
-               const uint8_t *decays, float *parameters, void *copies, const float *gradients, float *momentum,
-               size_t count);
     /* One step of the optimiser: kernels/common/optimiser.h. All ranks' gradients are equal before it, and so the norms
      * that clipping, LARS and LAMB take are those of the global batch. Sums in a fixed order. */
     int (*update)(struct rdp_device *device, const struct rdp_optimiser *optimiser,

@@ -16,6 +16,8 @@
 #include "support_training.h"
 
 enum { STEPS = 20, BATCH = 4 };
+/* Of arrays with more elements than LARGE the reference has every KEPT-th. */
+enum { LARGE = 1000, KEPT = 8 };
 
 /* RUNS of make_optimisers_network.py, in the words of recipes; what is not said is the default, which is PyTorch's but for sgd.
  * The model and what all runs share are below. */
@@ -25,20 +27,20 @@ static const struct {
     {"sgd", "optimizer = sgd\nlr = 0.05\nnesterov = yes\nbn-bias-lr = 4\n"},
     {"plain", "optimizer = sgd\nlr = 0.1\nmomentum = 0\nweight-decay = 0\nclip-value = 0.05\nclip-norm = 0.5\n"
               "freeze-stem = yes\n"},
-    {"adam", "optimizer = adam\nlr = 0.01\nweight-decay = 0.01\n"},
-    {"adamw", "optimizer = adamw\nlr = 0.01\nbeta1 = 0.8\nbeta2 = 0.95\nepsilon = 1e-4\nweight-decay = 0.5\n"
+    {"adam", "optimizer = adam\nlr = 0.003\nweight-decay = 0.01\n"},
+    {"adamw", "optimizer = adamw\nlr = 0.003\nbeta1 = 0.8\nbeta2 = 0.95\nepsilon = 1e-4\nweight-decay = 0.5\n"
               "decay-bn = no\nema = 0.9\n"},
-    {"adamax", "optimizer = adamax\nlr = 0.01\nweight-decay = 0.01\n"},
-    {"adagrad", "optimizer = adagrad\nlr = 0.02\nadagrad-lr-decay = 0.1\nweight-decay = 0.01\n"},
+    {"adamax", "optimizer = adamax\nlr = 0.003\nweight-decay = 0.01\n"},
+    {"adagrad", "optimizer = adagrad\nlr = 0.005\nadagrad-lr-decay = 0.1\nweight-decay = 0.01\n"},
     {"rmsprop", "optimizer = rmsprop\nlr = 0.002\nrmsprop-alpha = 0.9\nmomentum = 0.5\nweight-decay = 0.01\n"},
-    {"rmsprop-plain", "optimizer = rmsprop\nlr = 0.005\nepsilon = 1e-3\nlookahead = 3\nema = 0.8\n"},
+    {"rmsprop-plain", "optimizer = rmsprop\nlr = 0.001\nepsilon = 1e-3\nlookahead = 3\nema = 0.8\n"},
     {"asgd", "optimizer = asgd\nlr = 0.1\nasgd-lambda = 1e-2\nasgd-t0 = 5\nweight-decay = 1e-3\n"},
     {"lookahead", "optimizer = sgd\nlr = 0.1\nlookahead = 5\n"},
     {"lars", "optimizer = lars\ntrust-coefficient = 0.02\ndecay-bn = no\nclip-norm = 1\n"},
-    {"lamb", "optimizer = lamb\nlr = 0.02\n"},
+    {"lamb", "optimizer = lamb\nlr = 0.005\n"},
 };
 
-static const char shared[] = "block = basic\nblocks = 1\nstem-width = 8\nwidths = 8\nactivation = leaky-relu\n"
+static const char shared[] = "block = basic\nblocks = 1\nstem-width = 16\nwidths = 16\nactivation = leaky-relu\n"
                              "leaky-slope = 0.999\nbatch = 4\n";
 
 /* A run that is followed, and its worst errors so far. */
@@ -84,9 +86,13 @@ static void check_rows(struct follower *follower, const char *group, const float
         const struct rdp_parameter *parameter = &training->model->parameters[row];
         const bool trained = parameter->kind == RDP_PARAMETER_TRAINED;
         const double tolerance = trained ? follower->tolerances->parameters : follower->tolerances->state;
-        const float *want = array(follower, group, parameter->name, (size_t)parameter->count);
+        const size_t stride = parameter->count > LARGE ? KEPT : 1;
+        const size_t count = ((size_t)parameter->count + stride - 1) / stride;
+        const float *want = array(follower, group, parameter->name, count);
         float *got = rdp_training_row(training, row, trained ? parameters : state);
-        const double error = rdp_test_distance(got, want, (size_t)parameter->count);
+        for (size_t k = 0; k < count; k++)
+            got[k] = got[k * stride];
+        const double error = rdp_test_distance(got, want, count);
         free(got);
         if (!(error <= tolerance))
             fail_msg("%s: %s/%s: relative error %.2e", follower->run, group, parameter->name, error);

@@ -30,7 +30,7 @@ static struct rdp_options options_of(const char *text)
 {
     struct rdp_options options;
     rdp_options_begin(&options);
-    RDP_MUST(rdp_options_read_text(&options, "blocks = 1,1\nstem-width = 8\nwidths = 8,16\nbatch = 4\n", "the model"));
+    RDP_MUST(rdp_options_read_text(&options, "blocks = 1,1\nstem-width = 16\nwidths = 16,16\nbatch = 4\n", "the model"));
     RDP_MUST(rdp_options_read_text(&options, text, text));
     rdp_options_resolve(&options);
     return options;

@@ -58,7 +58,7 @@ static void test_bottleneck(void **unused)
 /* PyTorch's f32 runs are off by up to 9e-6 in some arrays and 1e-7 in losses (make_optimisers_network.py --check). */
 static void test_optimisers(void **unused)
 {
-    static const struct rdp_optimiser_tolerances tolerances = {.loss = 1e-6, .parameters = 1e-5, .state = 1e-5};
+    static const struct rdp_optimiser_tolerances tolerances = {.loss = 1e-6, .parameters = 5e-5, .state = 5e-5};
     (void)unused;
     for (int threads = 1; threads <= 2; threads++) {
         struct rdp_device *device = rdp_test_device(threads, false, RDP_ALGORITHM_DIRECT);

@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/common/optimiser.h"
+
 struct rdp_vector_ops {
     const char *name; /* "avx512", "avx2", "generic" */
     int lanes;        /* channels in a block: 16 or 8 */
@@ -29,11 +31,16 @@ struct rdp_vector_ops {
                            const float *c);
 };
 
-/* The optimiser's and accumulation's loops over flat f32 arrays. */
+/* The loops over flat f32 arrays; flat_body.h. Arrays of one call do not overlap. */
 struct rdp_flat_ops {
-    void (*sgd)(float *parameters, const float *gradients, float *velocity, size_t count, float lr, float momentum,
-                float weight_decay, int nesterov);
     void (*add)(float *to, const float *from, size_t count);
+    /* By rule of kernels/common/optimiser.h; arrays that the rule does not use may be NULL. */
+    void (*update[RDP_UPDATE_RULES])(const struct rdp_update_terms *terms, float *parameters, float *gradients,
+                                     float *first, float *second, size_t count);
+    /* Sum of the squares of the elements, each first clipped to +-limit. */
+    double (*square)(const float *array, size_t count, float limit);
+    void (*average)(float *average, const float *array, size_t count, float weight);
+    void (*lookahead)(float *slow, float *parameters, size_t count, float share);
 };
 
 struct rdp_vector_set {
