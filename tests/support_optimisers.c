@@ -24,20 +24,20 @@ enum { LARGE = 1000, KEPT = 8 };
 static const struct {
     const char *name, *options;
 } runs[] = {
-    {"sgd", "optimizer = sgd\nlr = 0.05\nnesterov = yes\nbn-bias-lr = 4\n"},
+    {"sgd", "optimizer = sgd\nlr = 0.01\nnesterov = yes\nbn-bias-lr = 4\n"},
     {"plain", "optimizer = sgd\nlr = 0.1\nmomentum = 0\nweight-decay = 0\nclip-value = 0.05\nclip-norm = 0.5\n"
               "freeze-stem = yes\n"},
     {"adam", "optimizer = adam\nlr = 0.003\nweight-decay = 0.01\n"},
-    {"adamw", "optimizer = adamw\nlr = 0.003\nbeta1 = 0.8\nbeta2 = 0.95\nepsilon = 1e-4\nweight-decay = 0.5\n"
+    {"adamw", "optimizer = adamw\nlr = 0.001\nbeta1 = 0.8\nbeta2 = 0.95\nepsilon = 1e-4\nweight-decay = 0.5\n"
               "decay-bn = no\nema = 0.9\n"},
-    {"adamax", "optimizer = adamax\nlr = 0.003\nweight-decay = 0.01\n"},
+    {"adamax", "optimizer = adamax\nlr = 0.001\nweight-decay = 0.01\n"},
     {"adagrad", "optimizer = adagrad\nlr = 0.005\nadagrad-lr-decay = 0.1\nweight-decay = 0.01\n"},
-    {"rmsprop", "optimizer = rmsprop\nlr = 0.002\nrmsprop-alpha = 0.9\nmomentum = 0.5\nweight-decay = 0.01\n"},
+    {"rmsprop", "optimizer = rmsprop\nlr = 0.0005\nrmsprop-alpha = 0.9\nmomentum = 0.5\nweight-decay = 0.01\n"},
     {"rmsprop-plain", "optimizer = rmsprop\nlr = 0.001\nepsilon = 1e-3\nlookahead = 3\nema = 0.8\n"},
     {"asgd", "optimizer = asgd\nlr = 0.1\nasgd-lambda = 1e-2\nasgd-t0 = 5\nweight-decay = 1e-3\n"},
-    {"lookahead", "optimizer = sgd\nlr = 0.1\nlookahead = 5\n"},
-    {"lars", "optimizer = lars\ntrust-coefficient = 0.02\ndecay-bn = no\nclip-norm = 1\n"},
-    {"lamb", "optimizer = lamb\nlr = 0.005\n"},
+    {"lookahead", "optimizer = sgd\nlr = 0.02\nlookahead = 5\n"},
+    {"lars", "optimizer = lars\nlr = 0.2\ntrust-coefficient = 0.02\ndecay-bn = no\nclip-norm = 1\n"},
+    {"lamb", "optimizer = lamb\nlr = 0.002\nepsilon = 1e-3\n"},
 };
 
 static const char shared[] = "block = basic\nblocks = 1\nstem-width = 16\nwidths = 16\nactivation = leaky-relu\n"

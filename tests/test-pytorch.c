@@ -55,10 +55,11 @@ static void test_bottleneck(void **unused)
     follow_file("bottleneck");
 }
 
-/* PyTorch's f32 runs are off by up to 9e-6 in some arrays and 1e-7 in losses (make_optimisers_network.py --check). */
+/* Rounding grows: PyTorch's own f32 runs end up to 2e-5 from the float64 ones (make_optimisers_network.py --check), and
+ * f32 sums in another order up to 6e-5. Each formula by itself is held to 1e-5 by test-optimiser-kernels.c. */
 static void test_optimisers(void **unused)
 {
-    static const struct rdp_optimiser_tolerances tolerances = {.loss = 1e-6, .parameters = 5e-5, .state = 5e-5};
+    static const struct rdp_optimiser_tolerances tolerances = {.loss = 1e-5, .parameters = 1e-4, .state = 1e-4};
     (void)unused;
     for (int threads = 1; threads <= 2; threads++) {
         struct rdp_device *device = rdp_test_device(threads, false, RDP_ALGORITHM_DIRECT);

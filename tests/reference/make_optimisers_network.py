@@ -64,18 +64,18 @@ class Lamb(torch.optim.Optimizer):
 O = torch.optim
 # `make` gets the parameter groups; `rate` is that of the first step, from which it falls.
 RUNS = {
-    "sgd": dict(rate=0.05, make=lambda g, lr: O.SGD(g, lr, momentum=0.9, nesterov=True), decay=5e-4, bn_bias_lr=4),
+    "sgd": dict(rate=0.01, make=lambda g, lr: O.SGD(g, lr, momentum=0.9, nesterov=True), decay=5e-4, bn_bias_lr=4),
     "plain": dict(rate=0.1, make=lambda g, lr: O.SGD(g, lr), decay=0.0, clip_value=0.05, clip_norm=0.5, freeze_stem=True),
     "adam": dict(rate=0.003, make=lambda g, lr: O.Adam(g, lr), decay=0.01),
-    "adamw": dict(rate=0.003, make=lambda g, lr: O.AdamW(g, lr, betas=(0.8, 0.95), eps=1e-4), decay=0.5, decay_bn=False, ema=0.9),
-    "adamax": dict(rate=0.003, make=lambda g, lr: O.Adamax(g, lr), decay=0.01),
+    "adamw": dict(rate=0.001, make=lambda g, lr: O.AdamW(g, lr, betas=(0.8, 0.95), eps=1e-4), decay=0.5, decay_bn=False, ema=0.9),
+    "adamax": dict(rate=0.001, make=lambda g, lr: O.Adamax(g, lr), decay=0.01),
     "adagrad": dict(rate=0.005, make=lambda g, lr: O.Adagrad(g, lr, lr_decay=0.1), decay=0.01),
-    "rmsprop": dict(rate=0.002, make=lambda g, lr: O.RMSprop(g, lr, alpha=0.9, momentum=0.5), decay=0.01),
+    "rmsprop": dict(rate=0.0005, make=lambda g, lr: O.RMSprop(g, lr, alpha=0.9, momentum=0.5), decay=0.01),
     "rmsprop-plain": dict(rate=0.001, make=lambda g, lr: O.RMSprop(g, lr, eps=1e-3), decay=0.0, lookahead=3, ema=0.8),
     "asgd": dict(rate=0.1, make=lambda g, lr: O.ASGD(g, lr, lambd=1e-2, alpha=0.75, t0=5), decay=1e-3),
-    "lookahead": dict(rate=0.1, make=lambda g, lr: O.SGD(g, lr, momentum=0.9), decay=5e-4, lookahead=5),
-    "lars": dict(rate=1.0, make=lambda g, lr: Lars(g, lr, 0.9, 5e-4, 0.02, 1e-8), decay=5e-4, decay_bn=False, clip_norm=1.0),
-    "lamb": dict(rate=0.005, make=lambda g, lr: Lamb(g, lr, (0.9, 0.999), 1e-6, 0.01), decay=0.01),
+    "lookahead": dict(rate=0.02, make=lambda g, lr: O.SGD(g, lr, momentum=0.9), decay=5e-4, lookahead=5),
+    "lars": dict(rate=0.2, make=lambda g, lr: Lars(g, lr, 0.9, 5e-4, 0.02, 1e-8), decay=5e-4, decay_bn=False, clip_norm=1.0),
+    "lamb": dict(rate=0.002, make=lambda g, lr: Lamb(g, lr, (0.9, 0.999), 1e-3, 0.01), decay=0.01),
 }
 
 
