@@ -108,7 +108,8 @@ int rdp_optimiser_rows(struct rdp_optimiser_rows *rows, const struct rdp_network
     if (model->parameter_count > UINT16_MAX)
         return rdp_fail(RDP_EUSAGE, "%d parameter arrays: the optimiser numbers them with 16 bits; use fewer --blocks",
                         model->parameter_count);
-    RDP_TRY(rdp_calloc((void **)&rows->rows, (size_t)model->parameter_count, sizeof *rows->rows, "the optimiser's rows"));
+    RDP_TRY(
+        rdp_calloc((void **)&rows->rows, (size_t)model->parameter_count, sizeof *rows->rows, "the optimiser's rows"));
     int status = rdp_calloc((void **)&rows->row_of, blocks, sizeof *rows->row_of, "the optimiser's rows");
     if (status != RDP_OK) {
         free(rows->rows);

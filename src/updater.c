@@ -124,8 +124,7 @@ int rdp_updater_run(struct rdp_updater *updater)
         RDP_TRY(rdp_network_weights_changed(network));
     if (updater->average == NULL)
         return RDP_OK;
-    RDP_TRY(
-        device->ops->average(device, values, updater->average, network->parameters, network->parameter_count));
+    RDP_TRY(device->ops->average(device, values, updater->average, network->parameters, network->parameter_count));
     return device->ops->average(device, values, updater->average_state, network->state, network->state_count);
 }
 

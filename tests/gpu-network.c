@@ -1,7 +1,7 @@
 /*
  * Whole networks on the CUDA device: ten training steps against PyTorch (tests/reference/, as test-pytorch.c does for
- * the CPU) in f32, tf32 and bf16, and a recorded step against the same step run as it is, bit for bit. Exit 77 without a
- * GPU.
+ * the CPU) in f32, tf32 and bf16, twenty with every optimiser in f32, and a recorded step against the same step run as it
+ * is, bit for bit. Exit 77 without a GPU.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,6 +16,7 @@
 #include "base/memory.h"
 #include "support_devices.h"
 #include "support_network.h"
+#include "support_optimisers.h"
 #include "support_training.h"
 
 static const char *const files[] = {"basic", "bottleneck"};
@@ -206,6 +207,39 @@ static void test_recorded_step(void **unused)
     }
 }
 
+/* Every array that an updater can keep, and all that changes per step: rates of bias correction, the steps of lookahead. */
+static void test_recorded_optimiser(void **unused)
+{
+    static const int blocks[] = {1, 1, 0}, widths[] = {8, 16};
+    static const enum rdp_optimizer optimisers[] = {RDP_OPTIMIZER_ADAMW, RDP_OPTIMIZER_LAMB};
+    (void)unused;
+    for (int precision = RDP_KERNEL_F32; precision <= RDP_KERNEL_BF16; precision++) {
+        struct rdp_device *device = rdp_open_cuda((enum rdp_kernel_precision)precision);
+        if (device == NULL) /* there is a GPU, but without this precision */
+            continue;
+        for (int i = 0; i < 2; i++) {
+            struct rdp_test_setup setup = rdp_test_setup(RDP_BLOCK_BASIC, blocks, 8, widths);
+            setup.options.optimizer = optimisers[i];
+            setup.options.lr = 0.002;
+            setup.options.lookahead = 4;
+            setup.options.ema = 0.9;
+            setup.options.clip_norm = 0.5;
+            compare_recording(device, &setup.options);
+        }
+        rdp_device_close(device);
+    }
+}
+
+/* As test-pytorch.c. */
+static void test_optimisers(void **unused)
+{
+    static const struct rdp_optimiser_tolerances limits = {.loss = 1e-5, .parameters = 1e-4, .state = 1e-4};
+    struct rdp_device *device = rdp_open_cuda(RDP_KERNEL_F32);
+    (void)unused;
+    rdp_optimisers_follow(device, &limits);
+    rdp_device_close(device);
+}
+
 /* With every convolution's statistics fused: the network says so, and evaluation does without. */
 static void test_recorded_fused_step(void **unused)
 {
@@ -232,6 +266,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_f32),   cmocka_unit_test(test_tf32),          cmocka_unit_test(test_bf16),
         cmocka_unit_test(test_fused), cmocka_unit_test(test_recorded_step), cmocka_unit_test(test_recorded_fused_step),
+        cmocka_unit_test(test_recorded_optimiser), cmocka_unit_test(test_optimisers),
     };
     char why[256];
     if (rdp_cuda_device_count(why, sizeof why) == 0) {

@@ -114,8 +114,8 @@ static void train(struct follower *follower)
         const struct rdp_step_values values = rdp_optimiser_step_values(
             &training->options, 0, step, rate_of(follower, step), rate_of(follower, step > 0 ? step - 1 : 0));
         rdp_training_load(training, (int64_t)step * BATCH);
-        RDP_MUST(training->device->ops->feed(training->device, &training->network->inputs->values, &values,
-                                             sizeof values));
+        RDP_MUST(
+            training->device->ops->feed(training->device, &training->network->inputs->values, &values, sizeof values));
         rdp_training_step(training);
         const double error = fabs(rdp_training_loss(training) / (double)losses[step] - 1);
         if (!(error <= follower->tolerances->loss))

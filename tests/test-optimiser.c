@@ -30,7 +30,8 @@ static struct rdp_options options_of(const char *text)
 {
     struct rdp_options options;
     rdp_options_begin(&options);
-    RDP_MUST(rdp_options_read_text(&options, "blocks = 1,1\nstem-width = 16\nwidths = 16,16\nbatch = 4\n", "the model"));
+    RDP_MUST(
+        rdp_options_read_text(&options, "blocks = 1,1\nstem-width = 16\nwidths = 16,16\nbatch = 4\n", "the model"));
     RDP_MUST(rdp_options_read_text(&options, text, text));
     rdp_options_resolve(&options);
     return options;
@@ -110,8 +111,8 @@ static void check_row(const struct rdp_optimiser_rows *rows, const struct rdp_ne
 {
     const struct rdp_update_row *row = find_row(rows, network, name);
     if (row->lr != lr || row->weight_decay != weight_decay)
-        fail_msg("%s: lr x %g and decay %g, not %g and %g", name, (double)row->lr, (double)row->weight_decay, (double)lr,
-                 (double)weight_decay);
+        fail_msg("%s: lr x %g and decay %g, not %g and %g", name, (double)row->lr, (double)row->weight_decay,
+                 (double)lr, (double)weight_decay);
 }
 
 static void test_rows(void **unused)
@@ -207,7 +208,8 @@ static void test_values(void **unused)
 /* torch.optim.ASGD as its loop is written: eta and mu are state, set at the end of a step for the next one. */
 static void test_asgd(void **unused)
 {
-    const struct rdp_options options = options_of("optimizer = asgd\nasgd-lambda = 0.5\nasgd-alpha = 0.6\nasgd-t0 = 4\n");
+    const struct rdp_options options =
+        options_of("optimizer = asgd\nasgd-lambda = 0.5\nasgd-alpha = 0.6\nasgd-t0 = 4\n");
     const double lambda = 0.5, alpha = 0.6, t0 = 4;
     double eta = rate_of(0), mu = 1;
     (void)unused;
@@ -431,9 +433,8 @@ static void test_weights(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names), cmocka_unit_test(test_averages),
-        cmocka_unit_test(test_rows),  cmocka_unit_test(test_values),
-        cmocka_unit_test(test_asgd),  cmocka_unit_test(test_shown_averages),
+        cmocka_unit_test(test_names),  cmocka_unit_test(test_averages), cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_values), cmocka_unit_test(test_asgd),     cmocka_unit_test(test_shown_averages),
         cmocka_unit_test(test_resume), cmocka_unit_test(test_weights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
