@@ -140,7 +140,8 @@ enum rdp_optimiser_kind {
 /* What an update is and does not change from step to step; kernels/common/optimiser.h has the formulas. */
 struct rdp_optimiser {
     enum rdp_optimiser_kind kind;
-    float momentum, beta1, beta2, epsilon;
+    float momentum, beta1, beta2;
+    float epsilon;           /* above 0: elements that only pad a row have 0 / epsilon for their step */
     float alpha;             /* RMSprop: decay of the mean square */
     float lambda;            /* ASGD */
     float trust_coefficient; /* LARS */

@@ -34,8 +34,8 @@ struct rdp_optimiser_decay {
  *   adam, adamw, lamb  [0] = 1 / (1 - beta1^t), [1] = 1 / sqrt(1 - beta2^t): the betas as the device has them, in f32
  *   adamax             [0] = 1 / (1 - beta1^t)
  *   adagrad            [0] = 1 / (1 + step x lr_decay), a factor of the rate
- *   asgd               [0] = eta: the rate itself. PyTorch sets it at the end of the step before, from that one's rate:
- *                      previous_lr / (1 + lambda previous_lr step)^alpha; lr at step 0
+ *   asgd               [0] = eta, which takes the rate's place. PyTorch sets it at the end of the step before, from
+ *                      that one's rate: previous_lr / (1 + lambda previous_lr step)^alpha; lr at step 0
  *   others             nothing
  *
  * What is not named is 0.

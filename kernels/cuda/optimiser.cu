@@ -27,12 +27,14 @@ __device__ inline rdp_update_terms terms_of(const rdp_optimiser &optimiser, cons
     return rdp_update_terms_of(&optimiser, values, &row, scale, trust);
 }
 
-template <rdp_update_rule RULE, bool COPIES>
+/* RULE: of enum rdp_update_rule; a number, which tools print shorter. */
+template <int RULE, bool COPIES>
 __global__ __launch_bounds__(THREADS) void update_kernel(rdp_optimiser optimiser,
                                                          const rdp_step_values *__restrict__ values, rdp_update update,
                                                          bool along)
 {
-    const int arrays = rdp_update_arrays(RULE);
+    const rdp_update_rule rule = (rdp_update_rule)RULE;
+    const int arrays = rdp_update_arrays(rule);
     for (size_t i = first_four(); i < update.count; i += step_four()) {
         float parameter[FOUR], gradient[FOUR], first[FOUR] = {}, second[FOUR] = {};
         load_four(update.parameters + i, parameter); /* on their way while the row is looked up */
@@ -50,7 +52,7 @@ __global__ __launch_bounds__(THREADS) void update_kernel(rdp_optimiser optimiser
 #pragma unroll
         for (int k = 0; k < FOUR; k++)
             if ((size_t)k < left)
-                rdp_update_element(RULE, &terms, parameter + k, gradient + k, first + k, second + k);
+                rdp_update_element(rule, &terms, parameter + k, gradient + k, first + k, second + k);
         if (arrays > 0)
             store_four(update.state[0] + i, first);
         if (arrays > 1)
