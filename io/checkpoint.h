@@ -15,7 +15,7 @@
 enum { RDP_CHECKPOINT_NAME_MAX = 128, RDP_CHECKPOINT_DIMS_MAX = 4 };
 
 struct rdp_checkpoint_array {
-    char group[32];                     /* "parameters", "momentum", "state", ... */
+    char group[32];                     /* "parameters", "state", "exp_avg", ... */
     char name[RDP_CHECKPOINT_NAME_MAX]; /* "layer1.0.conv1.weight" */
     int dims_count;
     int64_t dims[RDP_CHECKPOINT_DIMS_MAX];

@@ -23,8 +23,8 @@ struct rdp_device;
 
 enum {
     RDP_STAMPS = 1024,
-    RDP_DECAY_BLOCK = 16,
-    RDP_ROW_BLOCK = 16, /* f32 elements of the flat arrays, whose rows begin at multiples of it */
+    RDP_ROW_BLOCK = 16,      /* f32 elements of the flat arrays, whose rows begin at multiples of it */
+    RDP_UPDATE_SLICE = 8192, /* elements of the flat arrays whose sums are taken together; fixes their order */
     RDP_OPTIMISER_ARRAYS = 2
 };
 enum rdp_kernel_activation { RDP_ACT_NONE, RDP_ACT_RELU, RDP_ACT_LEAKY_RELU };
@@ -125,11 +125,6 @@ struct rdp_augment {
     bool mirror;  /* with enabled false: mirrored (the other half of --evaluate-flip) */
 };
 
-struct rdp_sgd {
-    float momentum, weight_decay;
-    bool nesterov;
-};
-
 enum rdp_optimiser_kind {
     RDP_SGD,
     RDP_ADAM,
@@ -145,7 +140,8 @@ enum rdp_optimiser_kind {
 /* What an update is and does not change from step to step; kernels/common/optimiser.h has the formulas. */
 struct rdp_optimiser {
     enum rdp_optimiser_kind kind;
-    float momentum, beta1, beta2, epsilon;
+    float momentum, beta1, beta2;
+    float epsilon;           /* above 0: elements that only pad a row have 0 / epsilon for their step */
     float alpha;             /* RMSprop: decay of the mean square */
     float lambda;            /* ASGD */
     float trust_coefficient; /* LARS */
@@ -162,18 +158,28 @@ struct rdp_update_row {
     uint32_t adapts; /* LARS, LAMB: the row has a trust ratio (weights; 1 for batch-norm and biases) */
 };
 
-/* The flat arrays that an update works on: device f32 [count], but for what is said otherwise. */
+/* The flat arrays that an update works on: device f32 [count], but for what is said otherwise. What lies between rows
+ * is left alone. */
 struct rdp_update {
-    size_t count;
+    size_t count; /* a multiple of RDP_ROW_BLOCK */
     float *parameters;
     void *copies;                       /* see conv_weights; NULL where copy_size is 0 */
     float *gradients;                   /* may be overwritten */
     float *state[RDP_OPTIMISER_ARRAYS]; /* the optimiser's, zero at first; NULL: it has none */
     const struct rdp_update_row *rows;  /* device [row_count], ascending, without overlap */
-    const uint16_t *row_of;             /* device u16 [count / RDP_ROW_BLOCK]: the row that a block belongs to */
+    const uint16_t *row_of;             /* device u16 [count / RDP_ROW_BLOCK]: the row of a block; of one between two
+                                         * rows: the row before it, or the first */
     int row_count;
-    double *norms; /* device f64 [2 x row_count + 2]: workspace */
+    double *workspace; /* device f64 [rdp_update_workspace(count, row_count)]; used by clip_norm, LARS and LAMB */
 };
+
+/* The scale of clipping, a ratio per row, and two sums per piece of a row in a slice. A piece has the number slice +
+ * row: both ascend, and from one piece to the next at least one of them does, so no two pieces share a number. */
+static inline size_t rdp_update_workspace(size_t count, int row_count)
+{
+    const size_t slices = (count + RDP_UPDATE_SLICE - 1) / RDP_UPDATE_SLICE, rows = (size_t)row_count;
+    return 1 + rows + 2 * (slices + rows);
+}
 
 /* What changes from step to step; lies in device memory. `optimiser` holds what kernels/common/optimiser.h says for each
  * kind (bias corrections, for instance), computed by the host in f64. */
@@ -260,8 +266,8 @@ struct rdp_device_ops {
     int (*conv_unpack)(struct rdp_device *device, struct rdp_conv *conv, const float *stored, float *host_oihw);
     /*
      * The stored weights were written: makes the forms that forward (and backward, when training) read. On a device
-     * with copy_size > 0 that form is an array like `stored`, with elements of copy_size bytes, at `copy`; the sgd
-     * operation writes it along, so that conv_weights is only called after other changes. `stored` and `copy` stay
+     * with copy_size > 0 that form is an array like `stored`, with elements of copy_size bytes, at `copy`; update
+     * and lookahead write it along, so that conv_weights is only called after other changes. `stored` and `copy` stay
      * where they are from call to call.
      */
     size_t (*copy_size)(struct rdp_device *device);
@@ -345,9 +351,6 @@ struct rdp_device_ops {
 
     /* Flat arrays of `count` f32. */
     int (*add)(struct rdp_device *device, float *to, const float *from, size_t count);
-    int (*sgd)(struct rdp_device *device, const struct rdp_sgd *sgd, const struct rdp_step_values *values,
-               const uint8_t *decays, float *parameters, void *copies, const float *gradients, float *momentum,
-               size_t count);
     /* One step of the optimiser: kernels/common/optimiser.h. All ranks' gradients are equal before it, and so the norms
      * that clipping, LARS and LAMB take are those of the global batch. Sums in a fixed order. */
     int (*update)(struct rdp_device *device, const struct rdp_optimiser *optimiser,

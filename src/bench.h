@@ -52,6 +52,7 @@ struct rdp_bench {
     /* random samples */
     void *images;                /* device u8 (image_count,32,32,3) */
     int64_t image_count, window; /* the next step's first sample */
+    int64_t steps_started;       /* of all series: their numbers go on, as a run's do */
     int64_t *rows;               /* [image_count], random rows */
     uint8_t *labels;             /* [image_count] */
     struct rdp_augment augment;

@@ -12,6 +12,7 @@
 #include "io/dataset.h"
 #include "kernels/common/random.h"
 #include "mixing.h"
+#include "optimiser.h"
 
 enum { WARM_UP_STEPS = RDP_WARM_STEPS + 1 /* the last one is recorded */, IMAGES_LEAST = 1024 };
 
@@ -85,14 +86,22 @@ static int make_model(struct rdp_bench *bench)
     return rdp_model_create(&bench->model, options, 10);
 }
 
+static int make_step_of(struct rdp_bench *bench, enum rdp_bench_kind kind, struct rdp_reducer *reducer,
+                        const struct rdp_options *options)
+{
+    struct rdp_bench_series *series = &bench->series[kind];
+    series->measured = true;
+    RDP_TRY(rdp_step_create(&series->step, bench->network, reducer, options));
+    return rdp_updater_begin(series->step->updater);
+}
+
 static int make_step(struct rdp_bench *bench)
 {
     const struct rdp_options *options = bench->options;
     RDP_TRY(rdp_network_initialise(bench->network, (uint64_t)options->seed));
     RDP_TRY(make_images(bench));
     rdp_network_algorithms(bench->network, bench->algorithms, sizeof bench->algorithms);
-    bench->series[RDP_BENCH_STEP].measured = true;
-    return rdp_step_create(&bench->series[RDP_BENCH_STEP].step, bench->network, bench->session->reducer, options);
+    return make_step_of(bench, RDP_BENCH_STEP, bench->session->reducer, options);
 }
 
 /* The slowest GPU sets the pace, as all ranks take the same part of a step. Collective, whatever device each has. */
@@ -184,7 +193,7 @@ static int make_roofs(struct rdp_bench *bench)
 static int run_steps(struct rdp_bench *bench, struct rdp_step *step, int count)
 {
     const int slice_size = bench->local_batch * bench->options->accumulate;
-    struct rdp_step_values values = {.lr = (float)bench->options->lr};
+    const double lr = bench->options->lr;
     struct rdp_step_result results[RDP_STEPS_AHEAD_MAX];
     for (int i = 0; i < count; i++) {
         const struct rdp_slice slice = {.images = bench->images,
@@ -192,8 +201,8 @@ static int run_steps(struct rdp_bench *bench, struct rdp_step *step, int count)
                                         .samples = bench->rows + bench->window,
                                         .labels = bench->labels + bench->window,
                                         .count = slice_size};
-        values.step = (uint32_t)i;
-        rdp_mixing_draw(bench->options, i, &values);
+        struct rdp_step_values values = rdp_optimiser_step_values(bench->options, 0, bench->steps_started, lr, lr);
+        rdp_mixing_draw(bench->options, bench->steps_started++, &values);
         RDP_TRY(rdp_step_start(step, &slice, &bench->augment, &values, false, false));
         bench->window = (bench->window + slice_size) % bench->image_count;
         int started;
@@ -317,14 +326,6 @@ static int summarise(struct rdp_bench_series *series, int count)
     return RDP_OK;
 }
 
-static int make_other_step(struct rdp_bench *bench, enum rdp_bench_kind kind, struct rdp_reducer *reducer,
-                           const struct rdp_options *options)
-{
-    bench->series[kind].measured = true;
-    RDP_TRY(rdp_step_create(&bench->series[kind].step, bench->network, reducer, options));
-    return RDP_OK;
-}
-
 /* The step in two other ways, for several ranks. */
 static int make_other_steps(struct rdp_bench *bench)
 {
@@ -332,8 +333,8 @@ static int make_other_steps(struct rdp_bench *bench)
     const struct rdp_reducer_config config = {.stream = bench->session->device->ops->stream(bench->session->device)};
     RDP_TRY(rdp_comm_create(&bench->lone_comm, &alone));
     RDP_TRY(rdp_reducer_create(&bench->lone_reducer, bench->lone_comm, &config));
-    RDP_TRY(make_other_step(bench, RDP_BENCH_OTHER_OVERLAP, bench->session->reducer, &bench->other_options));
-    return make_other_step(bench, RDP_BENCH_LOCAL, bench->lone_reducer, bench->options);
+    RDP_TRY(make_step_of(bench, RDP_BENCH_OTHER_OVERLAP, bench->session->reducer, &bench->other_options));
+    return make_step_of(bench, RDP_BENCH_LOCAL, bench->lone_reducer, bench->options);
 }
 
 /* Memory is read after the step's first repeat, before anything exists that training does not need. */

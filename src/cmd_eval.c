@@ -61,8 +61,7 @@ static int evaluate(struct evaluation_run *run, const struct rdp_options *option
     RDP_TRY(rdp_comm_agree(comm, read_files(run, options), "reading the checkpoint and the data set"));
     info = rdp_dataset_info(run->dataset);
     RDP_TRY(rdp_session_open_device(session, &loaded->options));
-    RDP_TRY(
-        rdp_comm_agree(comm, rdp_loaded_network(loaded, session->device, comm, pass_size(run)), "making the network"));
+    RDP_TRY(rdp_comm_agree(comm, rdp_loaded_network(loaded, session->device, pass_size(run)), "making the network"));
     rdp_loaded_say(loaded, session->device);
     RDP_TRY(rdp_evaluator_create(&run->evaluator, run->dataset, RDP_SPLIT_TEST, NULL, info->count[RDP_SPLIT_TEST],
                                  loaded->options.evaluate_on, loaded->options.evaluate_flip, comm, session->device));

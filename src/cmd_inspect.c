@@ -59,7 +59,7 @@ static void print_array(const struct rdp_checkpoint_array *array)
         most = fmax(most, value);
         squares += value * value;
     }
-    rdp_say("%-12s %-36s %-18s %12.5g %12.5g %12.5g", array->group, array->name, shape, least, most, sqrt(squares));
+    rdp_say("%-18s %-36s %-18s %12.5g %12.5g %12.5g", array->group, array->name, shape, least, most, sqrt(squares));
     if (not_finite > 0)
         rdp_say("  %" PRId64 " values are not finite", not_finite);
     rdp_say("\n");
@@ -94,7 +94,7 @@ static void print_checkpoint(const struct rdp_checkpoint *checkpoint, const char
     }
     for (size_t i = 0; i < checkpoint->text_count; i++)
         print_text(&checkpoint->texts[i]);
-    rdp_say("\n%-12s %-36s %-18s %12s %12s %12s\n", "group", "array", "shape", "min", "max", "L2 norm");
+    rdp_say("\n%-18s %-36s %-18s %12s %12s %12s\n", "group", "array", "shape", "min", "max", "L2 norm");
     for (size_t i = 0; i < checkpoint->array_count; i++) {
         print_array(&checkpoint->arrays[i]);
         if (strcmp(checkpoint->arrays[i].group, "parameters") == 0)

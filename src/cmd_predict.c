@@ -59,7 +59,7 @@ static int prepare(struct prediction *prediction, const struct rdp_options *opti
     RDP_TRY(rdp_session_begin(session, false, NULL, NULL));
     RDP_TRY(rdp_comm_create(&session->comm, &session->launch));
     RDP_TRY(rdp_session_lone_device(session, &loaded->options));
-    RDP_TRY(rdp_loaded_network(loaded, session->device, session->comm, prediction->pass));
+    RDP_TRY(rdp_loaded_network(loaded, session->device, prediction->pass));
     const size_t pass = (size_t)prediction->pass;
     RDP_TRY(rdp_calloc((void **)&prediction->rows, pass, sizeof *prediction->rows, "row numbers"));
     RDP_TRY(rdp_calloc((void **)&prediction->labels, pass, sizeof *prediction->labels, "labels"));

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/status.h"
 #include "base/text.h"
+#include "optimiser.h"
 #include "snapshot.h"
 
 /*
@@ -45,6 +46,8 @@ static void take_run_options(struct rdp_options *options, const struct rdp_optio
         options->evaluate_flip = command.evaluate_flip;
     if (given(&command, "batch"))
         options->batch = command.batch;
+    if (given(&command, "evaluate-weights"))
+        options->evaluate_weights = command.evaluate_weights;
 }
 
 int rdp_loaded_read(struct rdp_loaded *loaded, const struct rdp_options *options)
@@ -62,12 +65,13 @@ int rdp_loaded_read(struct rdp_loaded *loaded, const struct rdp_options *options
     return RDP_OK;
 }
 
-int rdp_loaded_network(struct rdp_loaded *loaded, struct rdp_device *device, const struct rdp_comm *comm, int batch)
+int rdp_loaded_network(struct rdp_loaded *loaded, struct rdp_device *device, int batch)
 {
     const struct rdp_network_config config = {.batch = batch};
+    const bool averages = rdp_optimiser_evaluates_averages(&loaded->options);
     RDP_TRY(rdp_model_create(&loaded->model, &loaded->options, loaded->info.classes));
     RDP_TRY(rdp_network_create(&loaded->network, loaded->model, device, &config));
-    RDP_TRY(rdp_snapshot_restore(loaded->checkpoint, loaded->network, NULL, NULL, comm));
+    RDP_TRY(rdp_snapshot_weights(loaded->checkpoint, loaded->network, averages));
     rdp_checkpoint_destroy(loaded->checkpoint);
     loaded->checkpoint = NULL;
     return RDP_OK;
@@ -80,9 +84,10 @@ void rdp_loaded_say(const struct rdp_loaded *loaded, const struct rdp_device *de
     for (int i = 0; i < loaded->options.blocks.count; i++)
         used += (size_t)snprintf(blocks + used, sizeof blocks - used, "%s%d", i > 0 ? "," : "",
                                  loaded->options.blocks.values[i]);
-    rdp_say("%s: %s blocks %s, %s parameters\n", loaded->options.checkpoint,
+    rdp_say("%s: %s blocks %s, %s parameters%s\n", loaded->options.checkpoint,
             loaded->options.block == RDP_BLOCK_BASIC ? "basic" : "bottleneck", blocks,
-            rdp_format_thousands(count, sizeof count, rdp_model_parameters(loaded->model)));
+            rdp_format_thousands(count, sizeof count, rdp_model_parameters(loaded->model)),
+            rdp_optimiser_evaluates_averages(&loaded->options) ? ", averaged" : "");
     rdp_say("%s, %s, %d images per pass\n", device->description,
             rdp_precision_text(&loaded->options), loaded->network->config.batch);
 }

@@ -1,14 +1,13 @@
 /*
  * A trained network taken from a checkpoint, for the commands that use it: eval and predict.
  *
- * The model is the run's. So are precision, convolution algorithm, batch and mirrored evaluation, unless the command
- * line names them: what a run reported is what eval reports again. Device, threads and who evaluates are always this
- * command's own.
+ * The model is the run's. So are precision, convolution algorithm, batch, which weights are evaluated and mirrored
+ * evaluation, unless the command line names them: what a run reported is what eval reports again. Device, threads and
+ * who evaluates are always this command's own.
  */
 #ifndef RDP_LOADED_H
 #define RDP_LOADED_H
 
-#include "comm/comm.h"
 #include "io/checkpoint.h"
 #include "io/dataset.h"
 #include "kernels/kernels.h"
@@ -28,7 +27,7 @@ struct rdp_loaded {
 /* Reads options->checkpoint. No collective: every rank that calls it reads the file. */
 int rdp_loaded_read(struct rdp_loaded *loaded, const struct rdp_options *options);
 /* Makes the network for passes of `batch` images and fills it. The device must outlive it. */
-int rdp_loaded_network(struct rdp_loaded *loaded, struct rdp_device *device, const struct rdp_comm *comm, int batch);
+int rdp_loaded_network(struct rdp_loaded *loaded, struct rdp_device *device, int batch);
 /* "basic-block network 2,1,1,1, 4,977,226 parameters, bf16" and where it comes from, to stdout of rank 0. */
 void rdp_loaded_say(const struct rdp_loaded *loaded, const struct rdp_device *device);
 void rdp_loaded_free(struct rdp_loaded *loaded);

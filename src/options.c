@@ -151,10 +151,11 @@ const struct rdp_option rdp_option_rows[] = {
     YES_NO("decay-bn", decay_bn, "yes", DECIDES, TRAIN | BENCH,
            "weight decay also on batch-norm weights and biases and the last bias, as PyTorch does"),
     REAL("bn-bias-lr", bn_bias_lr, "1", 0, 1e6, DECIDES, TRAIN | BENCH,
-         "learning rate of batch-norm biases, times the others' (Jordan 2024: 64)"),
+         "learning rate of batch-norm biases, times the others'; their weight decay is divided by it, so that they "
+         "shrink like the others (Jordan 2024: 64)"),
     REAL("beta1", beta1, "0.9", 0, 1, DECIDES | BELOW, TRAIN | BENCH, "adam, adamw, adamax, lamb"),
     REAL("beta2", beta2, "0.999", 0, 1, DECIDES | BELOW, TRAIN | BENCH, "adam, adamw, adamax, lamb"),
-    REAL("epsilon", epsilon, "auto", 0, 1, DECIDES | AUTO, TRAIN | BENCH,
+    REAL("epsilon", epsilon, "auto", 1e-30, 1, DECIDES | AUTO, TRAIN | BENCH,
          "in the denominators; auto: 1e-8, adagrad 1e-10, lamb 1e-6"),
     REAL("rmsprop-alpha", rmsprop_alpha, "0.99", 0, 1, DECIDES | BELOW, TRAIN | BENCH,
          "rmsprop: decay of the mean square"),

@@ -12,12 +12,22 @@
 
 enum { SNAPSHOT_VERSION = 2 };
 
-static int checksum(struct rdp_network *network, int64_t *sum)
+/* Everything that a snapshot has an array for: the network's two and the updater's. */
+enum { ARRAYS_MAX = RDP_UPDATER_ARRAYS_MAX + 2 };
+static int all_arrays(const struct rdp_updater *updater, struct rdp_updater_array arrays[ARRAYS_MAX])
+{
+    const struct rdp_network *network = updater->network;
+    arrays[0] = (struct rdp_updater_array){"parameters", network->parameters, false};
+    arrays[1] = (struct rdp_updater_array){"state", network->state, true};
+    return 2 + rdp_updater_arrays(updater, arrays + 2);
+}
+
+static int checksum(struct rdp_network *network, const float *flat, int64_t *sum)
 {
     float *host;
     size_t bytes = network->parameter_count * sizeof(float);
     RDP_TRY(rdp_calloc((void **)&host, network->parameter_count, sizeof(float), "a copy of the parameters"));
-    int status = network->device->ops->download(network->device, host, network->parameters, bytes);
+    int status = network->device->ops->download(network->device, host, flat, bytes);
     *sum = (int64_t)rdp_crc32c(0, host, bytes);
     free(host);
     return status;
@@ -25,21 +35,34 @@ static int checksum(struct rdp_network *network, int64_t *sum)
 
 /* Data-parallel training stands on equal weights: a difference means a defect or a broken machine, and must not be
  * saved. Agreed. */
-static int check_equal(struct rdp_network *network, struct rdp_comm *comm)
+static int check_equal(const struct rdp_updater *updater, struct rdp_comm *comm)
 {
-    int64_t sum[2];
+    struct rdp_updater_array arrays[ARRAYS_MAX];
+    const int count = all_arrays(updater, arrays);
+    int64_t sums[2 * ARRAYS_MAX] = {0};
+    int status = RDP_OK;
     if (comm->size == 1)
         return RDP_OK;
-    RDP_TRY(rdp_comm_agree(comm, checksum(network, sum), "reading the parameters"));
-    sum[1] = -sum[0];
-    RDP_TRY(comm->ops->allreduce_i64(comm, sum, 2, RDP_MAX, "comparison of the ranks' parameters"));
-    int status = RDP_OK;
-    if (sum[0] != -sum[1])
-        status = rdp_fail(RDP_EINTERNAL,
-                          "the ranks' parameters are no longer equal (CRC32C %08llx and %08llx): nothing is saved; "
-                          "start again from the last checkpoint and suspect the hardware or network",
-                          (long long)sum[0], (long long)-sum[1]);
+    for (int i = 0; i < count && status == RDP_OK; i++) {
+        if (!arrays[i].of_state)
+            status = checksum(updater->network, arrays[i].flat, &sums[2 * i]);
+        sums[2 * i + 1] = -sums[2 * i];
+    }
+    RDP_TRY(rdp_comm_agree(comm, status, "reading the parameters"));
+    RDP_TRY(comm->ops->allreduce_i64(comm, sums, 2 * (size_t)count, RDP_MAX, "comparison of the ranks' parameters"));
+    for (int i = 0; i < count && status == RDP_OK; i++)
+        if (sums[2 * i] != -sums[2 * i + 1])
+            status = rdp_fail(RDP_EINTERNAL,
+                              "the ranks' arrays of %s are no longer equal (CRC32C %08llx and %08llx): nothing is "
+                              "saved; start again from the last checkpoint and suspect the hardware or network",
+                              arrays[i].group, (long long)sums[2 * i], (long long)-sums[2 * i + 1]);
     return rdp_comm_agree(comm, status, "comparing the ranks' parameters");
+}
+
+/* Whether row `row` of the model's table belongs into the array. */
+static bool holds(const struct rdp_updater_array *array, const struct rdp_network *network, int row)
+{
+    return array->of_state == (network->model->parameters[row].kind == RDP_PARAMETER_STATE);
 }
 
 static int add_row(struct rdp_checkpoint *checkpoint, struct rdp_network *network, int row, const char *group,
@@ -59,16 +82,14 @@ static int add_row(struct rdp_checkpoint *checkpoint, struct rdp_network *networ
     return RDP_OK;
 }
 
-static int add_arrays(struct rdp_checkpoint *checkpoint, struct rdp_network *network, const float *momentum)
+static int add_arrays(struct rdp_checkpoint *checkpoint, const struct rdp_updater *updater)
 {
-    const struct rdp_model *model = network->model;
-    for (int row = 0; row < model->parameter_count; row++) {
-        bool trained = model->parameters[row].kind == RDP_PARAMETER_TRAINED;
-        RDP_TRY(add_row(checkpoint, network, row, trained ? "parameters" : "state",
-                        trained ? network->parameters : network->state));
-        if (trained && momentum != NULL)
-            RDP_TRY(add_row(checkpoint, network, row, "momentum", momentum));
-    }
+    struct rdp_updater_array arrays[ARRAYS_MAX];
+    const int count = all_arrays(updater, arrays);
+    for (int row = 0; row < updater->network->model->parameter_count; row++)
+        for (int i = 0; i < count; i++)
+            if (holds(&arrays[i], updater->network, row))
+                RDP_TRY(add_row(checkpoint, updater->network, row, arrays[i].group, arrays[i].flat));
     return RDP_OK;
 }
 
@@ -114,25 +135,33 @@ static int add_facts(struct rdp_checkpoint *checkpoint, const struct rdp_standin
     return RDP_OK;
 }
 
+/* The group that holds an array's values of every rank. */
+static const char *rank_group(const struct rdp_updater_array *array, char name[64])
+{
+    snprintf(name, 64, "rank_%s", array->group);
+    return name;
+}
+
 /* With local batch-norm each rank has running statistics of its own. A resumed run needs them to go on bit for bit;
- * whoever evaluates needs their mean. The flat arrays of all ranks become one array; `state` gets the mean. */
-static int gather_states(struct rdp_checkpoint *checkpoint, struct rdp_network *network, struct rdp_comm *comm,
-                         float *own)
+ * whoever evaluates needs their mean. The flat arrays of all ranks become one array; the rows get the mean. */
+static int gather_states(struct rdp_checkpoint *checkpoint, struct rdp_network *network,
+                         const struct rdp_updater_array *state, struct rdp_comm *comm, float *own)
 {
     size_t bytes = network->state_count * sizeof(float);
     float *all = NULL;
+    char group[64];
     int64_t dims[2] = {comm->size, (int64_t)network->state_count};
-    RDP_TRY(network->device->ops->download(network->device, own, network->state, bytes));
+    RDP_TRY(network->device->ops->download(network->device, own, state->flat, bytes));
     if (checkpoint != NULL)
-        RDP_TRY(rdp_checkpoint_add_array(checkpoint, "rank_state", "flat", 2, dims, &all));
+        RDP_TRY(rdp_checkpoint_add_array(checkpoint, rank_group(state, group), "flat", 2, dims, &all));
     RDP_TRY(comm->ops->gather(comm, own, bytes, all, 0, "running statistics"));
     if (checkpoint == NULL)
         return RDP_OK;
     for (int row = 0; row < network->model->parameter_count; row++) {
         const struct rdp_parameter *parameter = &network->model->parameters[row];
-        if (parameter->kind != RDP_PARAMETER_STATE)
+        if (!holds(state, network, row))
             continue;
-        const struct rdp_checkpoint_array *array = rdp_checkpoint_array(checkpoint, "state", parameter->name);
+        const struct rdp_checkpoint_array *array = rdp_checkpoint_array(checkpoint, state->group, parameter->name);
         for (int64_t i = 0; i < parameter->count; i++) {
             double sum = 0;
             for (int r = 0; r < comm->size; r++)
@@ -143,30 +172,39 @@ static int gather_states(struct rdp_checkpoint *checkpoint, struct rdp_network *
     return RDP_OK;
 }
 
-static int take(struct rdp_checkpoint **checkpoint, struct rdp_network *network, const float *momentum,
+static int gather_all_states(struct rdp_checkpoint *checkpoint, const struct rdp_updater *updater,
+                             struct rdp_comm *comm)
+{
+    struct rdp_updater_array arrays[ARRAYS_MAX];
+    const int count = all_arrays(updater, arrays);
+    float *own;
+    int status = rdp_calloc((void **)&own, updater->network->state_count, sizeof *own, "running statistics");
+    for (int i = 0; i < count && status == RDP_OK; i++)
+        if (arrays[i].of_state)
+            status = gather_states(checkpoint, updater->network, &arrays[i], comm, own);
+    free(own);
+    return status;
+}
+
+static int take(struct rdp_checkpoint **checkpoint, const struct rdp_updater *updater,
                 const struct rdp_standing *standing, const struct rdp_options *options,
                 const struct rdp_dataset_info *info, struct rdp_comm *comm)
 {
     RDP_TRY(rdp_checkpoint_create(checkpoint));
-    RDP_TRY(add_arrays(*checkpoint, network, momentum));
-    return add_facts(*checkpoint, standing, options, info, comm, network->device);
+    RDP_TRY(add_arrays(*checkpoint, updater));
+    return add_facts(*checkpoint, standing, options, info, comm, updater->network->device);
 }
 
-int rdp_snapshot_take(struct rdp_checkpoint **checkpoint, struct rdp_network *network, const float *momentum,
+int rdp_snapshot_take(struct rdp_checkpoint **checkpoint, const struct rdp_updater *updater,
                       const struct rdp_standing *standing, const struct rdp_options *options,
                       const struct rdp_dataset_info *info, struct rdp_comm *comm)
 {
     *checkpoint = NULL;
-    RDP_TRY(check_equal(network, comm));
-    int status = comm->rank == 0 ? take(checkpoint, network, momentum, standing, options, info, comm) : RDP_OK;
+    RDP_TRY(check_equal(updater, comm));
+    int status = comm->rank == 0 ? take(checkpoint, updater, standing, options, info, comm) : RDP_OK;
     status = rdp_comm_agree(comm, status, "collecting the checkpoint");
-    if (status == RDP_OK && comm->size > 1 && !network->config.sync_bn) {
-        float *own;
-        status = rdp_calloc((void **)&own, network->state_count, sizeof *own, "running statistics");
-        if (status == RDP_OK)
-            status = gather_states(*checkpoint, network, comm, own);
-        free(own);
-    }
+    if (status == RDP_OK && comm->size > 1 && !updater->network->config.sync_bn)
+        status = gather_all_states(*checkpoint, updater, comm);
     if (status != RDP_OK) {
         rdp_checkpoint_destroy(*checkpoint);
         *checkpoint = NULL;
@@ -209,25 +247,53 @@ static int restore_standing(const struct rdp_checkpoint *checkpoint, struct rdp_
     return rdp_checkpoint_real(checkpoint, "best", &standing->best);
 }
 
-int rdp_snapshot_restore(const struct rdp_checkpoint *checkpoint, struct rdp_network *network, float *momentum,
+/* The rows of an array from the group `group`. */
+static int restore_array(const struct rdp_checkpoint *checkpoint, struct rdp_network *network,
+                         const struct rdp_updater_array *array, const char *group)
+{
+    for (int row = 0; row < network->model->parameter_count; row++)
+        if (holds(array, network, row))
+            RDP_TRY(restore_row(checkpoint, network, row, group, array->flat));
+    return RDP_OK;
+}
+
+/* This rank's own values, if the checkpoint has those of as many ranks as there are. */
+static int restore_own(const struct rdp_checkpoint *checkpoint, struct rdp_network *network,
+                       const struct rdp_updater_array *array, const struct rdp_comm *comm)
+{
+    char group[64];
+    const struct rdp_checkpoint_array *all = rdp_checkpoint_array(checkpoint, rank_group(array, group), "flat");
+    if (all == NULL || all->dims_count != 2 || all->dims[0] != comm->size ||
+        all->dims[1] != (int64_t)network->state_count)
+        return RDP_OK;
+    return network->device->ops->upload(network->device, array->flat,
+                                        all->data + (size_t)comm->rank * network->state_count,
+                                        network->state_count * sizeof(float));
+}
+
+int rdp_snapshot_restore(const struct rdp_checkpoint *checkpoint, struct rdp_updater *updater,
                          struct rdp_standing *standing, const struct rdp_comm *comm)
 {
-    const struct rdp_model *model = network->model;
-    for (int row = 0; row < model->parameter_count; row++) {
-        bool trained = model->parameters[row].kind == RDP_PARAMETER_TRAINED;
-        RDP_TRY(restore_row(checkpoint, network, row, trained ? "parameters" : "state",
-                            trained ? network->parameters : network->state));
-        if (trained && momentum != NULL)
-            RDP_TRY(restore_row(checkpoint, network, row, "momentum", momentum));
+    struct rdp_updater_array arrays[ARRAYS_MAX];
+    const int count = all_arrays(updater, arrays);
+    for (int i = 0; i < count; i++) {
+        RDP_TRY(restore_array(checkpoint, updater->network, &arrays[i], arrays[i].group));
+        if (arrays[i].of_state)
+            RDP_TRY(restore_own(checkpoint, updater->network, &arrays[i], comm));
     }
-    const struct rdp_checkpoint_array *states = rdp_checkpoint_array(checkpoint, "rank_state", "flat");
-    if (momentum != NULL && states != NULL && states->dims_count == 2 && states->dims[0] == comm->size &&
-        states->dims[1] == (int64_t)network->state_count)
-        RDP_TRY(network->device->ops->upload(network->device, network->state,
-                                             states->data + (size_t)comm->rank * network->state_count,
-                                             network->state_count * sizeof(float)));
-    if (standing != NULL)
-        RDP_TRY(restore_standing(checkpoint, standing));
+    RDP_TRY(restore_standing(checkpoint, standing));
+    return rdp_network_weights_changed(updater->network);
+}
+
+int rdp_snapshot_weights(const struct rdp_checkpoint *checkpoint, struct rdp_network *network, bool averages)
+{
+    const struct rdp_updater_array parameters = {"parameters", network->parameters, false};
+    const struct rdp_updater_array state = {"state", network->state, true};
+    if (averages && rdp_checkpoint_array(checkpoint, "average", network->model->parameters[0].name) == NULL)
+        return rdp_fail(RDP_EUSAGE, "the checkpoint holds no averaged weights, as runs with --ema or --optimizer asgd "
+                                    "keep them: take --evaluate-weights trained");
+    RDP_TRY(restore_array(checkpoint, network, &parameters, averages ? "average" : parameters.group));
+    RDP_TRY(restore_array(checkpoint, network, &state, averages ? "average_state" : state.group));
     return rdp_network_weights_changed(network);
 }
 

@@ -1,6 +1,6 @@
 /*
- * A snapshot is what a checkpoint of training holds: parameters, momentum, running statistics (each rank's own, if they
- * differ), where the run stands, and the recipe. Written by rank 0 (io/checkpoint.h), read by every rank.
+ * A snapshot is what a checkpoint of training holds: parameters, running statistics (each rank's own, if they differ),
+ * the updater's arrays under their own names, where the run stands, and the recipe. Written by rank 0 (io/checkpoint.h), read by every rank.
  */
 #ifndef RDP_SNAPSHOT_H
 #define RDP_SNAPSHOT_H
@@ -12,6 +12,7 @@
 #include "io/dataset.h"
 #include "network.h"
 #include "options.h"
+#include "updater.h"
 
 /* Where a run stands: everything that is not an array. */
 struct rdp_standing {
@@ -27,15 +28,18 @@ struct rdp_standing {
     double best; /* the best measure so far (validation loss, or 1 - test accuracy without a validation set) */
 };
 
-/* Collects on all ranks (collective), on rank 0 into *checkpoint (NULL elsewhere), owned by the caller. `momentum` is a
- * flat array like network->parameters; NULL: none. Fails with RDP_EINTERNAL if the ranks' parameters differ. */
-int rdp_snapshot_take(struct rdp_checkpoint **checkpoint, struct rdp_network *network, const float *momentum,
+/* Collects on all ranks (collective), on rank 0 into *checkpoint (NULL elsewhere), owned by the caller. Fails with
+ * RDP_EINTERNAL if the ranks' arrays differ that must be equal: all but running statistics and their averages. */
+int rdp_snapshot_take(struct rdp_checkpoint **checkpoint, const struct rdp_updater *updater,
                       const struct rdp_standing *standing, const struct rdp_options *options,
                       const struct rdp_dataset_info *info, struct rdp_comm *comm);
-/* Puts a checkpoint's arrays into the network (and momentum, if not NULL). RDP_EUSAGE if a name or shape does not fit.
- */
-int rdp_snapshot_restore(const struct rdp_checkpoint *checkpoint, struct rdp_network *network, float *momentum,
+/* Puts a checkpoint's arrays into the updater and its network, to go on with training. RDP_EUSAGE if a name or shape
+ * does not fit. */
+int rdp_snapshot_restore(const struct rdp_checkpoint *checkpoint, struct rdp_updater *updater,
                          struct rdp_standing *standing, const struct rdp_comm *comm);
+/* Puts only its weights and running statistics into a network, or the averages of both, to use them. RDP_EUSAGE as
+ * above, and if averages are wanted and there are none. */
+int rdp_snapshot_weights(const struct rdp_checkpoint *checkpoint, struct rdp_network *network, bool averages);
 /* The options that the run had, from the checkpoint's recipe. */
 int rdp_snapshot_options(const struct rdp_checkpoint *checkpoint, struct rdp_options *options);
 /* Class names of the data that the run was trained on, mean and std that it normalised with; counts are 0. */

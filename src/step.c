@@ -13,37 +13,12 @@
 /* The step's stamps, behind the network's. */
 enum { STAMP_BACKWARD = RDP_STAMPS - 3, STAMP_REDUCED, STAMP_UPDATED };
 
-/* Which blocks of the parameter array decay. Rows begin at block boundaries; what lies between them is zero and stays
- * zero either way. */
-static int make_decays(struct rdp_step *step)
-{
-    const struct rdp_network *network = step->network;
-    const struct rdp_model *model = network->model;
-    struct rdp_device *device = network->device;
-    const size_t blocks = (network->parameter_count + RDP_DECAY_BLOCK - 1) / RDP_DECAY_BLOCK;
-    uint8_t *decays;
-    RDP_TRY(rdp_calloc((void **)&decays, blocks, 1, "the optimiser's mask"));
-    for (int i = 0; i < model->parameter_count; i++) {
-        const struct rdp_row *row = &network->rows[i];
-        if (model->parameters[i].kind != RDP_PARAMETER_TRAINED || !model->parameters[i].decays)
-            continue;
-        for (size_t at = row->offset; at < row->offset + row->stored_count; at += RDP_DECAY_BLOCK)
-            decays[at / RDP_DECAY_BLOCK] = 1;
-    }
-    int status = device->ops->alloc(device, (void **)&step->decays, blocks, "the optimiser's mask");
-    if (status == RDP_OK)
-        status = device->ops->upload(device, step->decays, decays, blocks);
-    free(decays);
-    return status;
-}
-
 static int create(struct rdp_step *step)
 {
     struct rdp_network *network = step->network;
     struct rdp_device *device = network->device;
     size_t bytes = network->parameter_count * sizeof(float);
-    RDP_TRY(make_decays(step));
-    RDP_TRY(device->ops->alloc(device, (void **)&step->momentum, bytes, "momentum"));
+    RDP_TRY(rdp_updater_create(&step->updater, network, step->options));
     RDP_TRY(device->ops->alloc(device, (void **)&step->history, RDP_STEPS_AHEAD_MAX * RDP_TOTALS * sizeof(float),
                                "the steps' totals"));
     if (step->options->accumulate > 1)
@@ -76,9 +51,8 @@ void rdp_step_destroy(struct rdp_step *step)
     rdp_buckets_destroy(step->buckets);
     if (device->ops->recording_destroy != NULL)
         device->ops->recording_destroy(device, step->recording);
-    device->ops->free(device, step->momentum);
+    rdp_updater_destroy(step->updater);
     device->ops->free(device, step->accumulated);
-    device->ops->free(device, step->decays);
     device->ops->free(device, step->history);
     free(step);
 }
@@ -125,19 +99,6 @@ static int run_micro_batch(struct rdp_step *step, int micro)
     return rdp_network_backward(step->network, ready, tick, step);
 }
 
-static int update(struct rdp_step *step)
-{
-    struct rdp_network *network = step->network;
-    struct rdp_device *device = network->device;
-    const struct rdp_options *options = step->options;
-    const struct rdp_sgd sgd = {.momentum = (float)options->momentum,
-                                .nesterov = options->nesterov,
-                                .weight_decay = (float)options->weight_decay};
-    RDP_TRY(device->ops->sgd(device, &sgd, &network->inputs->values, step->decays, network->parameters, network->copies,
-                             network->gradients, step->momentum, network->parameter_count));
-    return network->copies != NULL ? RDP_OK : rdp_network_weights_changed(network);
-}
-
 static int stamp(const struct rdp_step *step, int i)
 {
     struct rdp_device *device = step->network->device;
@@ -161,7 +122,7 @@ static int run(struct rdp_step *step)
     RDP_TRY(stamp(step, STAMP_REDUCED));
     rdp_device_range_push(device, "optimiser");
     const double begin = rdp_now();
-    RDP_TRY(update(step));
+    RDP_TRY(rdp_updater_run(step->updater));
     rdp_device_range_pop(device);
     RDP_TRY(stamp(step, STAMP_UPDATED));
     if (!step->timed) {

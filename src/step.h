@@ -17,6 +17,7 @@
 #include "network.h"
 #include "options.h"
 #include "sampler.h"
+#include "updater.h"
 
 enum {
     RDP_STEPS_AHEAD_MAX = 256, /* steps started between two collects */
@@ -28,9 +29,8 @@ struct rdp_step {
     struct rdp_reducer *reducer;       /* the caller's */
     struct rdp_buckets *buckets;       /* owned */
     const struct rdp_options *options; /* the caller's */
-    float *momentum;                   /* device, like network->parameters; owned */
+    struct rdp_updater *updater;       /* owned */
     float *accumulated;                /* device: sum over micro-batches; NULL without accumulation; owned */
-    uint8_t *decays;                   /* device: see the sgd operation; owned */
     float *history;                    /* device f32 [RDP_STEPS_AHEAD_MAX][RDP_TOTALS]: of the steps started; owned */
     struct rdp_recording *recording;   /* owned; NULL: none yet, or never */
     int started;                       /* steps since the last collect */

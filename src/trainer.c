@@ -10,6 +10,7 @@
 #include "base/status.h"
 #include "comm/watchdog.h"
 #include "mixing.h"
+#include "optimiser.h"
 #include "schedule.h"
 #include "signals.h"
 
@@ -73,11 +74,11 @@ static int start_step(struct rdp_trainer *trainer, int ahead)
 {
     const struct rdp_standing *standing = &trainer->standing;
     const struct rdp_slice slice = rdp_sampler_slice(trainer->sampler, standing->epoch_step + ahead);
-    struct rdp_step_values values = {.lr = (float)rate_of(trainer, standing->step + ahead),
-                                     .epoch = (uint32_t)standing->epoch,
-                                     .step = (uint32_t)(standing->step + ahead)};
-    rdp_mixing_draw(&trainer->options, standing->step + ahead, &values);
-    rdp_watchdog_phase("training", standing->step + ahead + 1);
+    const int64_t step = standing->step + ahead;
+    struct rdp_step_values values = rdp_optimiser_step_values(
+        &trainer->options, standing->epoch, step, rate_of(trainer, step), rate_of(trainer, step > 0 ? step - 1 : 0));
+    rdp_mixing_draw(&trainer->options, step, &values);
+    rdp_watchdog_phase("training", step + 1);
     return rdp_step_start(trainer->step, &slice, &trainer->augment, &values, rdp_signals_stop() != 0,
                           save_is_due_by_time(trainer));
 }
@@ -119,17 +120,28 @@ static int run_steps(struct rdp_trainer *trainer, bool *stop, bool *save)
     return RDP_OK;
 }
 
+int rdp_trainer_evaluate(struct rdp_trainer *trainer, struct rdp_evaluator *evaluator,
+                         struct rdp_evaluation *evaluation)
+{
+    struct rdp_updater *updater = trainer->step->updater;
+    const bool averages = rdp_optimiser_evaluates_averages(&trainer->options);
+    if (averages)
+        RDP_TRY(rdp_updater_show_averages(updater));
+    RDP_TRY(rdp_evaluator_run(evaluator, trainer->network, &trainer->augment, evaluation));
+    return averages ? rdp_updater_hide_averages(updater) : RDP_OK;
+}
+
 static int evaluate(struct rdp_trainer *trainer, struct rdp_epoch_metrics *metrics)
 {
     struct rdp_evaluation evaluation;
     if (trainer->validation != NULL) {
-        RDP_TRY(rdp_evaluator_run(trainer->validation, trainer->network, &trainer->augment, &evaluation));
+        RDP_TRY(rdp_trainer_evaluate(trainer, trainer->validation, &evaluation));
         metrics->val_loss = evaluation.loss;
         metrics->val_accuracy = (double)evaluation.correct / (double)evaluation.count;
         rdp_evaluation_free(&evaluation);
     }
     rdp_evaluation_free(&trainer->last_test);
-    RDP_TRY(rdp_evaluator_run(trainer->test, trainer->network, &trainer->augment, &trainer->last_test));
+    RDP_TRY(rdp_trainer_evaluate(trainer, trainer->test, &trainer->last_test));
     metrics->test_loss = trainer->last_test.loss;
     metrics->test_accuracy = (double)trainer->last_test.correct / (double)trainer->last_test.count;
     return RDP_OK;
@@ -267,6 +279,8 @@ int rdp_trainer_run(struct rdp_trainer *trainer)
         struct rdp_epoch_metrics unused;
         RDP_TRY(evaluate(trainer, &unused));
     }
+    if (trainer->standing.step == 0)
+        RDP_TRY(rdp_updater_begin(trainer->step->updater));
     while (!finished(trainer))
         RDP_TRY(run_epoch(trainer));
     return rdp_trainer_final_test(trainer);

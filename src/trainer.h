@@ -50,6 +50,10 @@ struct rdp_trainer {
 /* trainer.c: from where `standing` is to the end. RDP_ESTOPPED after a signal, with a checkpoint written. Collective.
  */
 int rdp_trainer_run(struct rdp_trainer *trainer);
+/* rdp_evaluator_run with the weights that --evaluate-weights chooses; the trained ones are back after it, bit for bit.
+ * Collective: every rank changes its weights, since also those that evaluate nothing have running statistics to share. */
+int rdp_trainer_evaluate(struct rdp_trainer *trainer, struct rdp_evaluator *evaluator,
+                         struct rdp_evaluation *evaluation);
 
 /* Whether --early-stopping has ended it, or would. */
 bool rdp_trainer_stopped_early(const struct rdp_trainer *trainer);

@@ -25,12 +25,14 @@ static void say_data(const struct rdp_trainer *trainer)
 static void say_model(const struct rdp_trainer *trainer)
 {
     char parameters[32], activations[32], arrays[32], algorithms[512];
+    struct rdp_updater_array kept[RDP_UPDATER_ARRAYS_MAX];
+    const int count = 2 + rdp_updater_arrays(trainer->step->updater, kept); /* those of statistics are small */
     rdp_network_algorithms(trainer->network, algorithms, sizeof algorithms);
     rdp_say("Model       %d layers, %s parameters\n", trainer->model->layer_count,
             rdp_format_thousands(parameters, sizeof parameters, rdp_model_parameters(trainer->model)));
-    rdp_say("Memory      %s activations, %s parameters, gradients and momentum, per rank\n",
+    rdp_say("Memory      %s activations, %s parameters, gradients and what the optimiser keeps, per rank\n",
             rdp_format_bytes(activations, sizeof activations, (double)trainer->network->activation_bytes),
-            rdp_format_bytes(arrays, sizeof arrays, 3.0 * 4.0 * (double)trainer->network->parameter_count));
+            rdp_format_bytes(arrays, sizeof arrays, count * 4.0 * (double)trainer->network->parameter_count));
     rdp_say("Convolution %s\n", algorithms);
     if (strstr(algorithms, "ref:") != NULL && trainer->session->comm->rank == 0)
         rdp_log_warning("some convolutions have no fast kernel in oneDNN for these widths and run its slow reference "

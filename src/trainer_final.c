@@ -40,9 +40,9 @@ static int test_best(struct rdp_trainer *trainer, const struct rdp_checkpoint *c
     RDP_TRY(rdp_checkpoint_integer(checkpoint, "epoch", &trainer->best_epoch));
     if (step == trainer->standing.step) /* the last are the best, and are tested */
         return RDP_OK;
-    int status = rdp_snapshot_restore(checkpoint, trainer->network, trainer->step->momentum, &best, comm);
+    int status = rdp_snapshot_restore(checkpoint, trainer->step->updater, &best, comm);
     RDP_TRY(rdp_comm_agree(comm, status, "putting back the best weights"));
-    return rdp_evaluator_run(trainer->test, trainer->network, &trainer->augment, &trainer->best_test);
+    return rdp_trainer_evaluate(trainer, trainer->test, &trainer->best_test);
 }
 
 int rdp_trainer_final_test(struct rdp_trainer *trainer)

@@ -16,8 +16,8 @@ static int save(struct rdp_trainer *trainer, const char *path, bool prune, bool 
     struct rdp_checkpoint *checkpoint;
     int64_t failed = 0;
     rdp_watchdog_phase("saving a checkpoint", trainer->standing.step);
-    RDP_TRY(rdp_snapshot_take(&checkpoint, trainer->network, trainer->step->momentum, &trainer->standing,
-                              &trainer->options, &trainer->data, comm));
+    RDP_TRY(rdp_snapshot_take(&checkpoint, trainer->step->updater, &trainer->standing, &trainer->options,
+                              &trainer->data, comm));
     if (comm->rank == 0) {
         char directory[RDP_PATH_MAX + 32];
         rdp_run_dir_path(&trainer->options, "checkpoints", directory, sizeof directory);
@@ -143,8 +143,8 @@ static int resume(struct rdp_trainer *trainer)
     RDP_TRY(rdp_checkpoint_read(&checkpoint, trainer->resumed_from));
     int status = check_same_training(trainer, checkpoint, trainer->resumed_from);
     if (status == RDP_OK)
-        status = rdp_snapshot_restore(checkpoint, trainer->network, trainer->step->momentum, &trainer->standing,
-                                      trainer->session->comm);
+        status =
+            rdp_snapshot_restore(checkpoint, trainer->step->updater, &trainer->standing, trainer->session->comm);
     rdp_checkpoint_destroy(checkpoint);
     return status;
 }

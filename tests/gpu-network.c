@@ -1,7 +1,7 @@
 /*
  * Whole networks on the CUDA device: ten training steps against PyTorch (tests/reference/, as test-pytorch.c does for
- * the CPU) in f32, tf32 and bf16, and a recorded step against the same step run as it is, bit for bit. Exit 77 without a
- * GPU.
+ * the CPU) in f32, tf32 and bf16, twenty with every optimiser in f32, and a recorded step against the same step run as it
+ * is, bit for bit. Exit 77 without a GPU.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,6 +16,7 @@
 #include "base/memory.h"
 #include "support_devices.h"
 #include "support_network.h"
+#include "support_optimisers.h"
 #include "support_training.h"
 
 static const char *const files[] = {"basic", "bottleneck"};
@@ -90,39 +91,46 @@ static void test_fused(void **unused)
     follow(rdp_open_cuda_fused(), 1);
 }
 
-/* All that a step changes, on the host: parameters, momentum, running statistics. */
-enum { ARRAYS = 3, STEPS = 6, WARM = 2, BATCH = 5 };
+/* All that a step changes, on the host: parameters, running statistics, the updater's arrays. */
+enum { ARRAYS_MAX = RDP_UPDATER_ARRAYS_MAX + 2, STEPS = 6, WARM = 2, BATCH = 5 };
 struct snapshot {
-    float *values[ARRAYS];
+    float *values[ARRAYS_MAX];
     double losses[STEPS];
 };
 
-static size_t array_of(const struct rdp_training *training, int i, float **data)
+static int list_arrays(const struct rdp_training *training, struct rdp_updater_array arrays[ARRAYS_MAX])
+{
+    arrays[0] = (struct rdp_updater_array){"parameters", training->network->parameters, false};
+    arrays[1] = (struct rdp_updater_array){"state", training->network->state, true};
+    return 2 + rdp_updater_arrays(training->updater, arrays + 2);
+}
+
+static size_t array_bytes(const struct rdp_training *training, const struct rdp_updater_array *array)
 {
     const struct rdp_network *network = training->network;
-    float *arrays[ARRAYS] = {network->parameters, training->velocity, network->state};
-    *data = arrays[i];
-    return (i == 2 ? network->state_count : network->parameter_count) * sizeof(float);
+    return (array->of_state ? network->state_count : network->parameter_count) * sizeof(float);
 }
 
 static void take(struct rdp_training *training, struct snapshot *snapshot)
 {
-    for (int i = 0; i < ARRAYS; i++) {
-        float *data;
-        const size_t bytes = array_of(training, i, &data);
+    struct rdp_updater_array arrays[ARRAYS_MAX];
+    const int count = list_arrays(training, arrays);
+    for (int i = 0; i < count; i++) {
+        const size_t bytes = array_bytes(training, &arrays[i]);
         RDP_MUST(rdp_calloc((void **)&snapshot->values[i], 1, bytes, "a snapshot"));
-        RDP_MUST(training->device->ops->download(training->device, snapshot->values[i], data, bytes));
+        RDP_MUST(training->device->ops->download(training->device, snapshot->values[i], arrays[i].flat, bytes));
     }
 }
 
 static void put_back(struct rdp_training *training, const struct snapshot *snapshot)
 {
-    for (int i = 0; i < ARRAYS; i++) {
-        float *data;
-        const size_t bytes = array_of(training, i, &data);
-        RDP_MUST(training->device->ops->upload(training->device, data, snapshot->values[i], bytes));
-    }
+    struct rdp_updater_array arrays[ARRAYS_MAX];
+    const int count = list_arrays(training, arrays);
+    for (int i = 0; i < count; i++)
+        RDP_MUST(training->device->ops->upload(training->device, arrays[i].flat, snapshot->values[i],
+                                               array_bytes(training, &arrays[i])));
     RDP_MUST(rdp_network_weights_changed(training->network));
+    training->steps = 0;
 }
 
 /* Some steps as they are, the rest from a recording, each on its own samples. */
@@ -150,7 +158,7 @@ static void train(struct rdp_training *training, int as_they_are, struct snapsho
 
 static void free_snapshot(struct snapshot *snapshot)
 {
-    for (int i = 0; i < ARRAYS; i++)
+    for (int i = 0; i < ARRAYS_MAX; i++)
         free(snapshot->values[i]);
 }
 
@@ -159,14 +167,16 @@ static void compare_recording(struct rdp_device *device, const struct rdp_option
 {
     struct rdp_training training;
     struct snapshot start = {.losses = {0}}, eager = start, recorded = start;
+    struct rdp_updater_array arrays[ARRAYS_MAX];
     rdp_training_open(&training, device, options, BATCH);
+    training.steps = 0; /* opening has loaded a batch already */
     take(&training, &start);
     train(&training, STEPS, &eager);
     put_back(&training, &start);
     train(&training, WARM, &recorded);
-    for (int i = 0; i < ARRAYS; i++) {
-        float *data;
-        const size_t bytes = array_of(&training, i, &data);
+    const int count = list_arrays(&training, arrays);
+    for (int i = 0; i < count; i++) {
+        const size_t bytes = array_bytes(&training, &arrays[i]);
         assert_memory_equal(recorded.values[i], eager.values[i], bytes);
         assert_memory_not_equal(start.values[i], eager.values[i], bytes); /* it did learn */
     }
@@ -201,6 +211,39 @@ static void test_recorded_step(void **unused)
     }
 }
 
+/* Every array that an updater can keep, and all that changes per step: rates of bias correction, the steps of lookahead. */
+static void test_recorded_optimiser(void **unused)
+{
+    static const int blocks[] = {1, 1, 0}, widths[] = {8, 16};
+    static const enum rdp_optimizer optimisers[] = {RDP_OPTIMIZER_ADAMW, RDP_OPTIMIZER_LAMB};
+    (void)unused;
+    for (int precision = RDP_KERNEL_F32; precision <= RDP_KERNEL_BF16; precision++) {
+        struct rdp_device *device = rdp_open_cuda((enum rdp_kernel_precision)precision);
+        if (device == NULL) /* there is a GPU, but without this precision */
+            continue;
+        for (int i = 0; i < 2; i++) {
+            struct rdp_test_setup setup = rdp_test_setup(RDP_BLOCK_BASIC, blocks, 8, widths);
+            setup.options.optimizer = optimisers[i];
+            setup.options.lr = 0.002;
+            setup.options.lookahead = 4;
+            setup.options.ema = 0.9;
+            setup.options.clip_norm = 0.5;
+            compare_recording(device, &setup.options);
+        }
+        rdp_device_close(device);
+    }
+}
+
+/* As test-pytorch.c. */
+static void test_optimisers(void **unused)
+{
+    static const struct rdp_optimiser_tolerances limits = {.loss = 1e-5, .parameters = 1e-4, .state = 1e-4};
+    struct rdp_device *device = rdp_open_cuda(RDP_KERNEL_F32);
+    (void)unused;
+    rdp_optimisers_follow(device, &limits);
+    rdp_device_close(device);
+}
+
 /* With every convolution's statistics fused: the network says so, and evaluation does without. */
 static void test_recorded_fused_step(void **unused)
 {
@@ -227,6 +270,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_f32),   cmocka_unit_test(test_tf32),          cmocka_unit_test(test_bf16),
         cmocka_unit_test(test_fused), cmocka_unit_test(test_recorded_step), cmocka_unit_test(test_recorded_fused_step),
+        cmocka_unit_test(test_recorded_optimiser), cmocka_unit_test(test_optimisers),
     };
     char why[256];
     if (rdp_cuda_device_count(why, sizeof why) == 0) {

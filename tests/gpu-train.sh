@@ -79,6 +79,10 @@ for precision in "${precisions[@]}"; do
     in_dir "no-$precision" run 0 0 "${gpu[@]}" --epochs 2 --precision "$precision" --nesterov --label-smoothing 0.1 --graph no --report-every 3
     equal "yes-$precision" "no-$precision" steps.csv metrics.csv
 done
+adaptive=("${gpu[@]}" --epochs 2 --precision "$low" --optimizer adamw --lr 0.002 --lookahead 3 --ema 0.8 --clip-norm 1)
+in_dir adaptive run 0 0 "${adaptive[@]}"
+in_dir adaptive-no run 0 0 "${adaptive[@]}" --graph no --report-every 3
+equal adaptive adaptive-no steps.csv metrics.csv
 in_dir accumulate run 0 0 "${gpu[@]}" --epochs 1 --accumulate 2
 in_dir accumulate-no run 0 0 "${gpu[@]}" --epochs 1 --accumulate 2 --graph no
 equal accumulate accumulate-no steps.csv metrics.csv
@@ -89,6 +93,10 @@ in_dir parts run 0 0 "${gpu[@]}" --epochs 3 --precision "$low" --resume auto --m
 in_dir parts run 0 0 "${gpu[@]}" --epochs 3 --precision "$low" --resume auto --checkpoint-steps 7 --max-steps 22
 in_dir parts run 0 0 "${gpu[@]}" --epochs 3 --precision "$low" --resume auto
 equal straight parts steps.csv metrics.csv checkpoints/ckpt-e0003-s0000030.h5
+in_dir kept run 0 0 "${adaptive[@]}" --resume auto
+in_dir kept-parts run 0 0 "${adaptive[@]}" --resume auto --max-steps 13
+in_dir kept-parts run 0 0 "${adaptive[@]}" --resume auto
+equal kept kept-parts steps.csv metrics.csv checkpoints/ckpt-e0002-s0000020.h5
 in_dir signal start 0 "${gpu[@]}" --epochs 10000
 await "$run_limit" has_rows signal/run/steps.csv 12 || fault "no step 11 within $run_limit s"
 kill -USR1 "$process"

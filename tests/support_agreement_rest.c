@@ -1,4 +1,5 @@
 /* The cases of augmentation, padded shortcut, pool, head and flat arrays; see support_agreement.h. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -6,8 +7,10 @@
 
 #include <cmocka.h>
 
+#include "kernels/common/optimiser.h"
 #include "support_agreement.h"
 #include "support_network.h"
+#include "support_update.h"
 
 enum { SIDE = 32, IMAGE_BYTES = SIDE * SIDE * 3, IMAGES = 24 };
 
@@ -237,10 +240,18 @@ static void run_loss(struct rdp_device *device, const int *a, struct rdp_results
 const struct rdp_case rdp_loss_cases =
     CASES("loss", "batch,valid,classes,smoothing,1/scale,gradient,magnitude,mix", run_loss, losses);
 
-enum { FLAT_COUNT, FLAT_NESTEROV, FLAT_MOMENTUM, FLAT_STEPS };
+enum { FLAT_KIND, FLAT_COUNT, FLAT_NESTEROV, FLAT_MOMENTUM, FLAT_CLIP_VALUE, FLAT_CLIP_NORM, FLAT_STEPS };
 static const int flats[][RDP_CASE_ARGUMENTS] = {
-    /* momentum in hundredths */
-    {16, 0, 90, 1}, {48, 1, 90, 3}, {4096, 1, 85, 2}, {70000 / 16 * 16, 0, 0, 1}, {1 << 20, 1, 90, 1},
+    /* momentum and clip-value in hundredths, clip-norm in hundredths of the gradient's */
+    {RDP_SGD, 16, 0, 90, 0, 0, 1},        {RDP_SGD, 48, 1, 90, 50, 0, 3},
+    {RDP_SGD, 4096, 1, 85, 0, 50, 2},     {RDP_SGD, 70000 / 16 * 16, 0, 0, 0, 0, 1},
+    {RDP_SGD, 1 << 20, 1, 90, 60, 30, 1}, {RDP_ADAM, 20000, 0, 0, 0, 0, 3},
+    {RDP_ADAM, 48, 0, 0, 50, 50, 2},      {RDP_ADAMW, 20000, 0, 0, 0, 20, 3},
+    {RDP_ADAMAX, 20000, 0, 0, 0, 0, 3},   {RDP_ADAGRAD, 20000, 0, 0, 0, 0, 3},
+    {RDP_RMSPROP, 20000, 0, 0, 0, 0, 3},  {RDP_RMSPROP, 20000, 0, 90, 80, 0, 3},
+    {RDP_ASGD, 20000, 0, 0, 0, 0, 3},     {RDP_LARS, 20000, 0, 90, 0, 0, 3},
+    {RDP_LARS, 40000, 0, 0, 70, 40, 2},   {RDP_LAMB, 16, 0, 0, 0, 0, 2},
+    {RDP_LAMB, 40000, 0, 0, 0, 0, 3},     {RDP_LAMB, 1 << 18, 0, 0, 0, 30, 2},
 };
 
 /* What the optimiser wrote along for the convolutions is the parameters, rounded to nearest. */
@@ -257,45 +268,91 @@ static void check_copies(struct rdp_device *device, const struct rdp_guarded *co
     free(bits);
 }
 
-/* Optimiser steps with weight decay on every third block, then add. */
-static void run_flat(struct rdp_device *device, const int *a, struct rdp_results *results)
+enum { FLAT_ROWS_MAX = 128 };
+
+/* Rows that end anywhere in a block, now and then with blocks between them: small ones as batch-norm's, large ones over
+ * slices; decays, rates and ratios in turns, every ninth frozen. */
+static int flat_rows(struct rdp_update_row *rows, size_t elements)
 {
-    const size_t count = (size_t)a[FLAT_COUNT], bytes = count * sizeof(float),
-                 copy_size = device->ops->copy_size(device);
-    const struct rdp_sgd sgd = {
-        .momentum = (float)a[FLAT_MOMENTUM] / 100, .weight_decay = 0.01f, .nesterov = a[FLAT_NESTEROV]};
-    const struct rdp_step_values values = {.lr = 0.3f};
-    uint8_t *mask = malloc(count / RDP_DECAY_BLOCK);
-    float *hosts[3];
-    struct rdp_guarded arrays[3]; /* parameters, gradients, momentum */
-    assert_non_null(mask);
-    for (size_t i = 0; i < count / RDP_DECAY_BLOCK; i++)
-        mask[i] = i % 3 == 0;
-    for (uint32_t i = 0; i < 3; i++) {
-        hosts[i] = rdp_results_input(results, count, 1 + i, 1);
-        arrays[i] = rdp_guarded_of(device, hosts[i], bytes);
+    uint64_t offset = 0;
+    int count = 0;
+    for (; count < FLAT_ROWS_MAX; count++) {
+        const uint64_t size = count % 4 == 1 ? 10007 : 13 * (uint64_t)(count % 7) + 5;
+        rows[count] = (struct rdp_update_row){.offset = offset,
+                                              .count = offset + size > elements ? elements - offset : size,
+                                              .weight_decay = count % 3 == 0 ? 0.01f : 0,
+                                              .lr = count % 9 == 8 ? 0 : 1 + (float)(count % 2),
+                                              .adapts = count % 4 < 2};
+        offset = (offset + size + RDP_ROW_BLOCK - 1) / RDP_ROW_BLOCK * RDP_ROW_BLOCK;
+        offset += count % 5 == 4 ? RDP_ROW_BLOCK : 0;
+        if (offset >= elements)
+            return count + 1;
     }
-    struct rdp_guarded at = rdp_guarded_of(device, &values, sizeof values),
-                       decays = rdp_guarded_of(device, mask, count / RDP_DECAY_BLOCK),
-                       copies = rdp_guarded_make(device, count * copy_size);
-    for (int step = 0; step < a[FLAT_STEPS]; step++)
-        RDP_MUST(device->ops->sgd(device, &sgd, at.data, decays.data, arrays[0].data,
-                                  copy_size > 0 ? copies.data : NULL, arrays[1].data, arrays[2].data, count));
-    float *parameters = rdp_results_add(results, "parameters", RDP_AGREE_F32, count);
-    rdp_guarded_take(&arrays[0], parameters);
-    check_copies(device, &copies, parameters, count);
-    rdp_guarded_take(&arrays[2], rdp_results_add(results, "momentum", RDP_AGREE_F32, count));
-    rdp_guarded_put(&arrays[0], hosts[0]);
-    RDP_MUST(device->ops->add(device, arrays[0].data, arrays[1].data, count - 1)); /* no whole vector at the end */
-    rdp_guarded_take(&arrays[0], rdp_results_add(results, "sum", RDP_AGREE_EXACT, count));
-    for (int i = 0; i < 3; i++) {
-        rdp_guarded_free(&arrays[i]);
-        free(hosts[i]);
-    }
-    rdp_guarded_free(&at);
-    rdp_guarded_free(&decays);
-    rdp_guarded_free(&copies);
-    free(mask);
+    return count;
 }
 
-const struct rdp_case rdp_flat_cases = CASES("optimiser and add", "count,Nesterov,momentum,steps", run_flat, flats);
+static struct rdp_optimiser flat_optimiser(const int *a)
+{
+    const double norm = sqrt((double)a[FLAT_COUNT] / 3); /* of so many numbers uniform in -1 .. 1 */
+    return (struct rdp_optimiser){.kind = (enum rdp_optimiser_kind)a[FLAT_KIND],
+                                  .momentum = (float)a[FLAT_MOMENTUM] / 100,
+                                  .beta1 = 0.9f,
+                                  .beta2 = 0.99f,
+                                  .epsilon = 1e-3f, /* not so small that what is near 0 decides a direction */
+                                  .alpha = 0.9f,
+                                  .lambda = 0.01f,
+                                  .trust_coefficient = 0.1f,
+                                  .nesterov = a[FLAT_NESTEROV],
+                                  .clip_value = (float)a[FLAT_CLIP_VALUE] / 100,
+                                  .clip_norm = (float)(a[FLAT_CLIP_NORM] / 100.0 * norm)};
+}
+
+/* Optimiser steps, each followed by an average and, the last one, by lookahead. */
+static void run_flat(struct rdp_device *device, const int *a, struct rdp_results *results)
+{
+    static const char *const names[] = {"parameters", "first state", "second state", "average", "slow weights"};
+    enum { PARAMETERS, FIRST, SECOND, AVERAGE, SLOW, GRADIENTS, FLAT_ARRAYS };
+    const size_t count = (size_t)a[FLAT_COUNT], copy_size = device->ops->copy_size(device);
+    const struct rdp_optimiser optimiser = flat_optimiser(a);
+    const struct rdp_optimiser_decay decay = {.adagrad_lr_decay = 0.1, .asgd_lambda = 0.01, .asgd_alpha = 0.75};
+    struct rdp_update_row table[FLAT_ROWS_MAX];
+    struct rdp_test_rows rows = rdp_test_rows_of(device, table, flat_rows(table, count), count);
+    struct rdp_guarded arrays[FLAT_ARRAYS], copies = rdp_guarded_make(device, count * copy_size);
+    for (uint32_t i = 0; i < FLAT_ARRAYS; i++) {
+        float *host = rdp_results_input(results, count, 1 + i, i == FIRST || i == SECOND ? 0 : 1);
+        arrays[i] = rdp_guarded_of(device, host, count * sizeof *host);
+        free(host);
+    }
+    rows.update.parameters = arrays[PARAMETERS].data;
+    rows.update.copies = copy_size > 0 ? copies.data : NULL;
+    rows.update.gradients = arrays[GRADIENTS].data;
+    rows.update.state[0] = arrays[FIRST].data;
+    rows.update.state[1] = arrays[SECOND].data;
+    for (int step = 0; step < a[FLAT_STEPS]; step++) {
+        struct rdp_step_values values = {
+            .lr = 0.3f, .average = step == 0 ? 1 : 0.3f, .lookahead = step == a[FLAT_STEPS] - 1 ? 0.5f : 0};
+        float *gradients = rdp_results_input(results, count, 20 + (uint32_t)step, 1);
+        rdp_optimiser_values(&optimiser, &decay, step, 0.3, 0.3, values.optimiser);
+        struct rdp_guarded at = rdp_guarded_of(device, &values, sizeof values);
+        rdp_guarded_put(&arrays[GRADIENTS], gradients);
+        RDP_MUST(device->ops->update(device, &optimiser, at.data, &rows.update));
+        RDP_MUST(device->ops->average(device, at.data, arrays[AVERAGE].data, arrays[PARAMETERS].data, count - 1));
+        RDP_MUST(device->ops->lookahead(device, at.data, arrays[SLOW].data, arrays[PARAMETERS].data, rows.update.copies,
+                                        count));
+        rdp_guarded_free(&at);
+        free(gradients);
+    }
+    for (int i = PARAMETERS; i <= SLOW; i++)
+        rdp_guarded_take(&arrays[i], rdp_results_add(results, names[i], RDP_AGREE_F32, count));
+    check_copies(device, &copies, results->result[0].values, count);
+    RDP_MUST(
+        device->ops->add(device, arrays[AVERAGE].data, arrays[SLOW].data, count - 1)); /* no whole vector at the end */
+    rdp_guarded_take(&arrays[AVERAGE], rdp_results_add(results, "sum", RDP_AGREE_F32, count));
+    for (int i = 0; i < FLAT_ARRAYS; i++)
+        rdp_guarded_free(&arrays[i]);
+    rdp_guarded_free(&copies);
+    rdp_test_rows_free(&rows);
+}
+
+const struct rdp_case rdp_flat_cases =
+    CASES("optimiser, averages, add", "kind,count,Nesterov,momentum,clip-value,clip-norm,steps", run_flat, flats);

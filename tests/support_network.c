@@ -14,6 +14,7 @@
 #include "base/status.h"
 #include "kernels/common/random.h"
 #include "mixing.h"
+#include "optimiser.h"
 #include "support_reference.h"
 
 void rdp_test_must(int status, const char *call, const char *file, int line)
@@ -251,7 +252,8 @@ bool rdp_test_network_open(struct rdp_test_network *test, const struct rdp_test_
     RDP_MUST(rdp_model_create(&test->model, &setup->options, 10));
     RDP_MUST(rdp_network_create(&test->network, test->model, test->device, &config));
     RDP_MUST(rdp_network_initialise(test->network, 1));
-    test->velocity = rdp_test_floats(test->network->parameter_count);
+    if (!setup->inference)
+        RDP_MUST(rdp_updater_create(&test->updater, test->network, &setup->options));
     RDP_MUST(rdp_calloc((void **)&test->images, batch, 3072, "images"));
     RDP_MUST(rdp_calloc((void **)&test->labels, batch, 1, "labels"));
     RDP_MUST(rdp_calloc((void **)&test->rows, batch, sizeof *test->rows, "rows"));
@@ -272,10 +274,10 @@ bool rdp_test_network_open(struct rdp_test_network *test, const struct rdp_test_
 
 void rdp_test_network_close(struct rdp_test_network *test)
 {
+    rdp_updater_destroy(test->updater);
     rdp_network_destroy(test->network);
     rdp_model_destroy(test->model);
     rdp_device_close(test->device);
-    rdp_test_free(test->velocity);
     free(test->images);
     free(test->labels);
     free(test->rows);
@@ -311,24 +313,9 @@ bool rdp_test_is_trained(const struct rdp_test_network *test, int row)
 
 void rdp_test_network_update(struct rdp_test_network *test, const struct rdp_options *options)
 {
-    struct rdp_network *network = test->network;
-    const struct rdp_step_values values = {.lr = (float)options->lr};
-    const size_t blocks = network->parameter_count / RDP_DECAY_BLOCK + 1;
-    uint8_t *decays;
-    RDP_MUST(rdp_calloc((void **)&decays, blocks, 1, "a mask"));
-    memset(decays, 1, blocks);
-    for (int row = 0; row < test->model->parameter_count; row++) {
-        const struct rdp_row *place_of = &network->rows[row];
-        struct rdp_sgd sgd = {.momentum = (float)options->momentum,
-                              .nesterov = options->nesterov,
-                              .weight_decay = test->model->parameters[row].decays ? (float)options->weight_decay : 0};
-        if (rdp_test_is_trained(test, row))
-            RDP_MUST(test->device->ops->sgd(test->device, &sgd, &values, decays, network->parameters + place_of->offset,
-                                            NULL, network->gradients + place_of->offset,
-                                            test->velocity + place_of->offset, place_of->stored_count));
-    }
-    free(decays);
-    RDP_MUST(rdp_network_weights_changed(network));
+    test->network->inputs->values =
+        rdp_optimiser_step_values(options, 0, test->steps++, options->lr, options->lr);
+    RDP_MUST(rdp_updater_run(test->updater));
 }
 
 float *rdp_test_network_row(struct rdp_test_network *test, int row, const float *flat)

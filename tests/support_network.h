@@ -14,6 +14,7 @@
 
 #include "network.h"
 #include "options.h"
+#include "updater.h"
 
 /* A call that must succeed; prints its message if not. */
 #define RDP_MUST(call) rdp_test_must((call), #call, __FILE__, __LINE__)
@@ -63,7 +64,8 @@ struct rdp_test_network {
     struct rdp_model *model;
     struct rdp_device *device;
     struct rdp_network *network;
-    float *velocity; /* as network->parameters */
+    struct rdp_updater *updater; /* NULL for inference */
+    int64_t steps;               /* updates so far */
     uint8_t *images, *labels;
     int64_t *rows;
     struct rdp_batch batch;
@@ -86,7 +88,7 @@ void rdp_test_network_load(struct rdp_test_network *test, int64_t first);
 /* Forward, and backward with gradients of the mean loss; returns the mean loss. */
 double rdp_test_network_pass(struct rdp_test_network *test);
 double rdp_test_network_loss(struct rdp_test_network *test, bool training); /* forward alone */
-/* One SGD step with each row's own decay, then the weights' new forms. */
+/* One step of the optimiser; the options are those it was opened with. */
 void rdp_test_network_update(struct rdp_test_network *test, const struct rdp_options *options);
 /* A row in PyTorch's layout, from `flat`; the caller's (free). */
 float *rdp_test_network_row(struct rdp_test_network *test, int row, const float *flat);

@@ -12,6 +12,7 @@
 
 #include "base/memory.h"
 #include "mixing.h"
+#include "optimiser.h"
 #include "support_network.h"
 
 enum { IMAGE_BYTES = 3072, CLASSES = 10 };
@@ -19,23 +20,6 @@ enum { IMAGE_BYTES = 3072, CLASSES = 10 };
 static bool is_trained(const struct rdp_training *training, int row)
 {
     return training->model->parameters[row].kind == RDP_PARAMETER_TRAINED;
-}
-
-static void make_decays(struct rdp_training *training)
-{
-    const struct rdp_network *network = training->network;
-    const struct rdp_device_ops *ops = training->device->ops;
-    const size_t blocks = network->parameter_count / RDP_DECAY_BLOCK;
-    uint8_t *decays;
-    RDP_MUST(rdp_calloc((void **)&decays, blocks, 1, "a mask"));
-    for (int row = 0; row < training->model->parameter_count; row++) {
-        const struct rdp_row *place = &network->rows[row];
-        for (size_t at = 0; is_trained(training, row) && at < place->stored_count; at += RDP_DECAY_BLOCK)
-            decays[(place->offset + at) / RDP_DECAY_BLOCK] = training->model->parameters[row].decays;
-    }
-    RDP_MUST(ops->alloc(training->device, (void **)&training->decays, blocks, "a mask"));
-    RDP_MUST(ops->upload(training->device, training->decays, decays, blocks));
-    free(decays);
 }
 
 void rdp_training_open(struct rdp_training *training, struct rdp_device *device, const struct rdp_options *options,
@@ -51,27 +35,25 @@ void rdp_training_open(struct rdp_training *training, struct rdp_device *device,
     RDP_MUST(rdp_model_create(&training->model, options, CLASSES));
     RDP_MUST(rdp_network_create(&training->network, training->model, device, &config));
     RDP_MUST(rdp_network_initialise(training->network, 1));
-    RDP_MUST(device->ops->alloc(device, (void **)&training->velocity,
-                                training->network->parameter_count * sizeof(float), "momentum"));
+    RDP_MUST(rdp_updater_create(&training->updater, training->network, &training->options));
+    RDP_MUST(rdp_updater_begin(training->updater));
     RDP_MUST(device->ops->alloc(device, (void **)&training->images, (size_t)batch * IMAGE_BYTES, "images"));
-    make_decays(training);
     rdp_training_load(training, 0);
 }
 
 void rdp_training_close(struct rdp_training *training)
 {
-    void *blocks[] = {training->velocity, training->images, training->decays};
+    training->device->ops->free(training->device, training->images);
+    rdp_updater_destroy(training->updater);
     rdp_network_destroy(training->network);
     rdp_model_destroy(training->model);
-    for (int i = 0; i < 3; i++)
-        training->device->ops->free(training->device, blocks[i]);
 }
 
 void rdp_training_load(struct rdp_training *training, int64_t first)
 {
     const size_t batch = (size_t)training->batch;
-    struct rdp_inputs inputs = {
-        .values = {.lr = (float)training->options.lr, .step = (uint32_t)(first / training->batch)}};
+    const double lr = training->options.lr;
+    struct rdp_inputs inputs = {.values = rdp_optimiser_step_values(&training->options, 0, training->steps++, lr, lr)};
     uint8_t *images, *labels;
     int64_t *rows;
     rdp_mixing_draw(&training->options, inputs.values.step, &inputs.values);
@@ -111,15 +93,7 @@ void rdp_training_pass(struct rdp_training *training)
 
 void rdp_training_update(struct rdp_training *training)
 {
-    struct rdp_network *network = training->network;
-    const struct rdp_sgd sgd = {.momentum = (float)training->options.momentum,
-                                .weight_decay = (float)training->options.weight_decay,
-                                .nesterov = training->options.nesterov};
-    RDP_MUST(training->device->ops->sgd(training->device, &sgd, &network->inputs->values, training->decays,
-                                        network->parameters, network->copies, network->gradients, training->velocity,
-                                        network->parameter_count));
-    if (network->copies == NULL)
-        RDP_MUST(rdp_network_weights_changed(network));
+    RDP_MUST(rdp_updater_run(training->updater));
 }
 
 void rdp_training_step(struct rdp_training *training)
@@ -189,6 +163,7 @@ static void put_initial(struct rdp_training *training, const struct rdp_referenc
                                      training->network->parameters));
     }
     RDP_MUST(rdp_network_weights_changed(training->network));
+    RDP_MUST(rdp_updater_begin(training->updater));
 }
 
 static void check_evaluation(struct rdp_training *training, const struct rdp_reference *reference,

@@ -11,6 +11,7 @@
 #include "network.h"
 #include "options.h"
 #include "support_reference.h"
+#include "updater.h"
 
 struct rdp_training {
     struct rdp_device *device; /* the caller's */
@@ -18,16 +19,16 @@ struct rdp_training {
     struct rdp_model *model;
     struct rdp_network *network;
     uint8_t *images; /* device: the batch */
-    float *velocity; /* device, as network->parameters */
-    uint8_t *decays; /* device: see the sgd operation */
+    struct rdp_updater *updater;
     int batch;
+    int64_t steps; /* loaded so far: the number of the next */
 };
 
-/* Initialised with seed 1. */
+/* Initialised with seed 1; the updater has begun with these weights. */
 void rdp_training_open(struct rdp_training *training, struct rdp_device *device, const struct rdp_options *options,
                        int batch);
 void rdp_training_close(struct rdp_training *training);
-/* The next pass's samples are images first .. first + batch - 1. */
+/* The next pass's samples are images first .. first + batch - 1; it counts as the next step. */
 void rdp_training_load(struct rdp_training *training, int64_t first);
 /* Forward, backward with gradients of the mean loss, optimiser: one step on the loaded samples, nothing waited for. */
 void rdp_training_step(struct rdp_training *training);

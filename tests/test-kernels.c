@@ -224,20 +224,14 @@ static void test_pool_and_pad(void **unused)
     }
 }
 
-/* Memory comes zeroed and aligned, copies are exact; add and sgd over arrays longer than the pieces that threads take.
- */
+/* Memory comes zeroed and aligned, copies are exact; add over arrays longer than the pieces that threads take. */
 static void test_flat_arrays(void **unused)
 {
     enum { COUNT = 100003 };
-    const struct rdp_sgd sgd = {.momentum = 0.9f, .weight_decay = 0.01f, .nesterov = true};
-    const struct rdp_step_values values = {.lr = 0.1f};
-    static uint8_t decays[COUNT / RDP_DECAY_BLOCK + 1]; /* runs of 1, 2, 3, ... blocks, with and without */
-    for (size_t run = 1, i = 0; i < sizeof decays; i += run++)
-        memset(decays + i, run & 1, i + run < sizeof decays ? run : sizeof decays - i);
     (void)unused;
     for (int threads = 1; threads <= 2; threads++) {
         struct rdp_device *device = rdp_test_device(threads, false, RDP_ALGORITHM_DIRECT);
-        float *p, *g = rdp_test_floats(COUNT), *m = rdp_test_floats(COUNT), *back = rdp_test_floats(COUNT);
+        float *p, *g = rdp_test_floats(COUNT), *back = rdp_test_floats(COUNT);
         RDP_MUST(device->ops->alloc(device, (void **)&p, COUNT * sizeof *p, "a test's parameters"));
         assert_int_equal((uintptr_t)p % 64, 0);
         for (size_t i = 0; i < COUNT; i++) {
@@ -246,17 +240,12 @@ static void test_flat_arrays(void **unused)
         }
         RDP_MUST(device->ops->upload(device, p, g, COUNT * sizeof *p));
         RDP_MUST(device->ops->add(device, p, g, COUNT));
-        RDP_MUST(device->ops->sgd(device, &sgd, &values, decays, p, NULL, g, m, COUNT));
         RDP_MUST(device->ops->synchronize(device));
         RDP_MUST(device->ops->download(device, back, p, COUNT * sizeof *p));
-        for (size_t i = 0; i < COUNT; i++) {
-            const double d = (double)g[i] + (decays[i / RDP_DECAY_BLOCK] ? 0.01 * 2 * (double)g[i] : 0);
-            check_close((double)m[i], d, 1, false);
-            check_close((double)back[i], 2 * (double)g[i] - 0.1 * (d + 0.9 * d), 2, false);
-        }
+        for (size_t i = 0; i < COUNT; i++)
+            assert_true(back[i] == 2 * g[i]);
         device->ops->free(device, p);
         rdp_test_free(g);
-        rdp_test_free(m);
         rdp_test_free(back);
         rdp_device_close(device);
     }

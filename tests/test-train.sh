@@ -79,6 +79,47 @@ begin "stop and resume, 4 ranks, local batch-norm, micro-batches"
 stop_and_resume 4 --accumulate 2 --nesterov
 begin "stop and resume, 2 ranks, dropout, mix-up, CutMix, whitened stem"
 stop_and_resume 2 --dropout 0.2 --mixup 0.2 --cutmix 1 --stem-init whiten --freeze-stem --evaluate-flip
+# Every array that a checkpoint can hold, with running statistics of each rank's own; best.h5 goes by the averages.
+begin "stop and resume, 2 ranks, AdamW, lookahead, averages of the weights"
+stop_and_resume 2 --optimizer adamw --lr 0.002 --lookahead 3 --ema 0.9 --clip-norm 1 --val-fraction 0.03
+begin "stop and resume, 2 ranks, averaged SGD"
+stop_and_resume 2 --optimizer asgd --asgd-t0 7 --evaluate-weights averaged --schedule cosine
+
+begin "averaged weights are what is evaluated, and change nothing"
+averaged=("${small[@]}" --epochs 2 --ema 0.9 --threads 1)
+in_dir averages run 0 2 "${averaged[@]}"
+in_dir trained run 0 2 "${averaged[@]}" --evaluate-weights trained
+in_dir none run 0 2 "${small[@]}" --epochs 2
+equal averages trained steps.csv
+equal averages none steps.csv
+equal trained none metrics.csv
+cmp -s averages/run/metrics.csv trained/run/metrics.csv && fault "--evaluate-weights changes no metrics"
+# tested DIRECTORY OPTION...: eval of the directory's last checkpoint; its two lines of results are the run's own.
+tested() {
+    local directory=$1
+    shift
+    "$RESNET_DP" eval --checkpoint averages/run/checkpoints/ckpt-e0002-s0000040.h5 --data data.h5 --threads 1 "$@" >tested.txt 2>err ||
+        fault "eval $* fails"
+    [ "$(tail -n 1 tested.txt)" = "$(tail -n 1 "$directory/out")" ] || fault "eval $* is not the result of $directory"
+    [ "$(awk '/^Test loss/ { print $3 }' tested.txt)" = "$(tail -n 1 "$directory/run/metrics.csv" | awk -F, '{ printf "%.4f", $(NF - 1) }')" ] ||
+        fault "eval $*: the loss is not that of $directory"
+}
+tested averages
+tested averages --evaluate-weights averaged
+tested trained --evaluate-weights trained
+"$RESNET_DP" eval --checkpoint none/run/checkpoints/best.h5 --data data.h5 --evaluate-weights averaged >out 2>err && fault "averages that are not there are evaluated"
+said 1 "error: .*no averaged weights"
+
+# One and two ranks compute the same with sync-bn, for optimisers that take norms of the whole gradient or of its rows too.
+begin "one global batch with other optimisers"
+for optimiser in adamw lamb lars rmsprop; do
+    rate=0.001
+    [ "$optimiser" != lars ] || rate=1
+    options=("${small[@]}" --epochs 1 --sync-bn --checkpoint-epochs 0 --optimizer "$optimiser" --lr "$rate" --clip-norm 0.5 --lookahead 4)
+    in_dir "$optimiser-1" run 0 1 "${options[@]}"
+    in_dir "$optimiser-2" run 0 2 "${options[@]}"
+    agree "$optimiser-1" "$optimiser-2"
+done
 
 begin "the same seed twice, another seed, overlap, who evaluates"
 once=("${small[@]}" --max-steps 30 --epochs 2)
@@ -103,7 +144,7 @@ said 1 "warning: .*was saved by 2 ranks and goes on with 1"
 run 0 1 "${small[@]}" --epochs 2 --max-steps 25 --resume auto --threads 2
 said 1 "warning: .*was saved with 1 threads a rank and goes on with 2 "
 said 1 warning:
-for change in "--lr 0.03" "--widths 32"; do
+for change in "--lr 0.03" "--widths 32" "--optimizer adam" "--ema 0.9"; do
     # shellcheck disable=SC2086
     run 2 0 "${small[@]}" --epochs 2 --resume auto $change
     said 1 "error: .*was trained with other values of"

@@ -309,45 +309,133 @@ static void test_loops(void **unused)
     print_message("worst errors as a share of the tolerance: f32 %.2f, bf16 %.2f\n", f32_worst.error, bf16_worst.error);
 }
 
-/* torch.optim.SGD in double, three steps; f32 may differ by a few roundings per step of what is added. */
-static void test_sgd(void **unused)
+/* Terms that are all at work; clipping reaches a quarter of the gradients. */
+static const struct rdp_update_terms terms = {.clip_value = 0.75f,
+                                              .clip_scale = 0.8f,
+                                              .decay = 0.05f,
+                                              .trust = 1.5f,
+                                              .rate = 0.1f,
+                                              .shrink = 0.01f,
+                                              .keep1 = 0.9f,
+                                              .add1 = 0.1f,
+                                              .keep2 = 0.99f,
+                                              .add2 = 0.01f,
+                                              .correct1 = 2,
+                                              .correct2 = 3,
+                                              .epsilon = 0.1f, /* a g near 0 is divided by it, with its roundings */
+                                              .decoupled = 0.02f};
+
+/* kernels/common/optimiser.h in double; x = {parameter, gradient, first, second}. */
+static void update_in_double(enum rdp_update_rule rule, bool nesterov, double x[4])
+{
+    const double clip = (double)terms.clip_value, keep1 = (double)terms.keep1, epsilon = (double)terms.epsilon;
+    const double g =
+        (double)terms.trust * ((double)terms.clip_scale * fmax(-clip, fmin(clip, x[1])) + (double)terms.decay * x[0]);
+    const double m = keep1 * x[2] + (double)terms.add1 * g, hat = (double)terms.correct1 * m;
+    double direction = g;
+    switch (rule) {
+    case RDP_RULE_MOMENTUM:
+        x[2] = keep1 * x[2] + g;
+        direction = nesterov ? g + keep1 * x[2] : x[2];
+        break;
+    case RDP_RULE_SQUARE:
+    case RDP_RULE_SQUARE_MOMENTUM:
+        x[2] = (double)terms.keep2 * x[2] + (double)terms.add2 * g * g;
+        direction = g / (sqrt(x[2]) + epsilon);
+        if (rule == RDP_RULE_SQUARE_MOMENTUM)
+            direction = x[3] = keep1 * x[3] + direction;
+        break;
+    case RDP_RULE_ADAM:
+    case RDP_RULE_LAMB:
+        x[2] = m;
+        x[3] = (double)terms.keep2 * x[3] + (double)terms.add2 * g * g;
+        direction = hat / ((double)terms.correct2 * sqrt(x[3]) + epsilon);
+        break;
+    case RDP_RULE_ADAMAX:
+        x[2] = m;
+        x[3] = fmax((double)terms.keep2 * x[3], fabs(g) + epsilon);
+        direction = hat / x[3];
+        break;
+    default:
+        break;
+    }
+    if (rule == RDP_RULE_LAMB)
+        x[1] = direction + (double)terms.decoupled * x[0];
+    else
+        x[0] -= (double)terms.rate * direction + (double)terms.shrink * x[0];
+}
+
+/* Three steps of every rule; f32 may differ by a few roundings per step of what is added, and a quotient of them. */
+static void test_update(void **unused)
 {
     static const size_t counts[] = {1, 7, 16, 33, 1000};
-    static const float settings[][3] = {{0.1f, 0, 0}, {0.05f, 0.9f, 5e-4f}, {0.05f, 0.9f, 0}}; /* lr, momentum, decay */
     struct set list[3];
     const int set_count = sets(list);
     double worst = 0;
     (void)unused;
     for (int s = 0; s < set_count; s++)
-        for (size_t k = 0; k < 5 * 3 * 2; k++) {
+        for (int k = 0; k < 5 * 2 * RDP_UPDATE_RULES; k++) {
             const size_t count = counts[k % 5];
-            const float lr = settings[k / 5 % 3][0], momentum = settings[k / 5 % 3][1], decay = settings[k / 5 % 3][2];
-            const int nesterov = k >= 15;
-            float *p = rdp_test_floats(count), *g = rdp_test_floats(count), *m = rdp_test_floats(count);
-            double *pd = rdp_test_doubles(count), *md = rdp_test_doubles(count);
+            const enum rdp_update_rule rule = (enum rdp_update_rule)(k / 10);
+            struct rdp_update_terms t = terms;
+            float *x[4];
+            t.nesterov = k / 5 % 2;
+            for (int j = 0; j < 4; j++)
+                x[j] = rdp_test_floats(count);
+            double *exact = rdp_test_doubles(4 * count);
             for (size_t i = 0; i < count; i++)
-                pd[i] = (double)(p[i] = (float)rdp_test_value(30, i));
+                exact[4 * i] = (double)(x[0][i] = (float)rdp_test_value(30, i));
             for (uint32_t step = 0; step < 3; step++) {
                 for (size_t i = 0; i < count; i++)
-                    g[i] = (float)rdp_test_value(31 + step, i);
-                list[s].vectors->flat.sgd(p, g, m, count, lr, momentum, decay, nesterov);
-                for (size_t i = 0; i < count; i++) {
-                    double gradient = (double)g[i] + (double)decay * pd[i];
-                    md[i] = (double)momentum * md[i] + gradient;
-                    pd[i] -= (double)lr * (nesterov ? gradient + (double)momentum * md[i] : md[i]);
-                }
+                    exact[4 * i + 1] = (double)(x[1][i] = (float)rdp_test_value(31 + step, i));
+                list[s].vectors->flat.update[rule](&t, x[0], x[1], x[2], x[3], count);
+                for (size_t i = 0; i < count; i++)
+                    update_in_double(rule, t.nesterov, exact + 4 * i);
             }
-            for (size_t i = 0; i < count; i++) {
-                worst = fmax(worst, fmax(fabs((double)p[i] - pd[i]), fabs((double)m[i] - md[i])));
-                assert_true(fabs((double)p[i] - pd[i]) <= 1e-6 && fabs((double)m[i] - md[i]) <= 1e-6);
+            for (size_t i = 0; i < 4 * count; i++) {
+                const double error = fabs((double)x[i % 4][i / 4] - exact[i]) / fmax(1, fabs(exact[i]));
+                worst = fmax(worst, error);
+                assert_true(error <= 2e-6);
             }
-            rdp_test_free(p);
-            rdp_test_free(g);
-            rdp_test_free(m);
-            free(pd);
-            free(md);
+            for (int j = 0; j < 4; j++)
+                rdp_test_free(x[j]);
+            free(exact);
         }
-    print_message("worst absolute error of three SGD steps: %.1e\n", worst);
+    print_message("worst error of three steps of the optimisers' rules: %.1e\n", worst);
+}
+
+static void test_square_and_averages(void **unused)
+{
+    struct set list[3];
+    const int set_count = sets(list);
+    (void)unused;
+    for (int s = 0; s < set_count; s++)
+        for (size_t count = 1; count < 100; count += 7) {
+            const struct rdp_flat_ops *flat = &list[s].vectors->flat;
+            float *a = rdp_test_floats(count), *b = rdp_test_floats(count);
+            double sum = 0, clipped = 0;
+            for (size_t i = 0; i < count; i++) {
+                a[i] = (float)rdp_test_value(42, i);
+                b[i] = (float)rdp_test_value(43, i);
+                sum += (double)a[i] * (double)a[i];
+                clipped += fmin((double)a[i] * (double)a[i], 0.25);
+            }
+            assert_true(fabs(flat->square(a, count, INFINITY) - sum) <= 1e-14 * sum);
+            assert_true(fabs(flat->square(a, count, 0.5f) - clipped) <= 1e-14 * clipped);
+            flat->average(a, b, count, 0.25f);
+            for (size_t i = 0; i < count; i++)
+                assert_true(fabs((double)a[i] - 0.75 * rdp_test_value(42, i) - 0.25 * (double)b[i]) <= 0x1p-22);
+            memcpy(b, a, count * sizeof *a);
+            for (size_t i = 0; i < count; i++)
+                b[i] += 1;
+            flat->lookahead(a, b, count, 0.5f);
+            for (size_t i = 0; i < count; i++) {
+                const double want = 0.75 * rdp_test_value(42, i) + 0.25 * (double)(float)rdp_test_value(43, i) + 0.5;
+                assert_true(a[i] == b[i] && fabs((double)a[i] - want) <= 0x1p-21);
+            }
+            rdp_test_free(a);
+            rdp_test_free(b);
+        }
 }
 
 static void test_add(void **unused)
@@ -418,10 +506,8 @@ static void test_rounding(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_loops),
-        cmocka_unit_test(test_sgd),
-        cmocka_unit_test(test_add),
-        cmocka_unit_test(test_rounding),
+        cmocka_unit_test(test_loops), cmocka_unit_test(test_update),   cmocka_unit_test(test_square_and_averages),
+        cmocka_unit_test(test_add),   cmocka_unit_test(test_rounding),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -107,16 +107,21 @@ int cpu_dropout_backward(struct rdp_device *device, const struct rdp_dropout *dr
 /* mix.c */
 int cpu_mix(struct rdp_device *device, const struct rdp_step_values *values, void *images, int batch);
 
-/* head.c: fully connected, loss, flat arrays */
+/* head.c: fully connected, loss */
 int cpu_fc_forward(struct rdp_device *device, int batch, int channels, int classes, const float *features,
                    const float *weight, const float *bias, float *logits);
 int cpu_fc_backward(struct rdp_device *device, int batch, int channels, int classes, const float *features,
                     const float *weight, const float *dlogits, float *dweight, float *dbias, float *dfeatures);
 int cpu_loss(struct rdp_device *device, int batch, int valid, int classes, const float *logits, const uint8_t *labels,
              const struct rdp_step_values *values, float smoothing, float scale, float *dlogits, float *totals);
+
+/* flat.c */
 int cpu_add(struct rdp_device *device, float *to, const float *from, size_t count);
-int cpu_sgd(struct rdp_device *device, const struct rdp_sgd *sgd, const struct rdp_step_values *values,
-            const uint8_t *decays, float *parameters, void *copies, const float *gradients, float *momentum,
-            size_t count);
+int cpu_update(struct rdp_device *device, const struct rdp_optimiser *optimiser, const struct rdp_step_values *values,
+               const struct rdp_update *update);
+int cpu_average(struct rdp_device *device, const struct rdp_step_values *values, float *average, const float *array,
+                size_t count);
+int cpu_lookahead(struct rdp_device *device, const struct rdp_step_values *values, float *slow, float *parameters,
+                  void *copies, size_t count);
 
 #endif

@@ -157,7 +157,9 @@ static const struct rdp_device_ops cpu_ops = {
     .fc_backward = cpu_fc_backward,
     .loss = cpu_loss,
     .add = cpu_add,
-    .sgd = cpu_sgd,
+    .update = cpu_update,
+    .average = cpu_average,
+    .lookahead = cpu_lookahead,
 };
 
 static const struct rdp_vector_set *choose_vectors(void)

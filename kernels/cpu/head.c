@@ -1,6 +1,6 @@
 /*
- * The network's head in f32 (fully connected layer, softmax cross-entropy) and the loops over flat arrays. The head is
- * 0.01 % of the arithmetic: plain loops in a fixed order, so that threads do not change a bit.
+ * The network's head in f32 (fully connected layer, softmax cross-entropy). It is 0.01 % of the arithmetic: plain
+ * loops in a fixed order, so that threads do not change a bit.
  */
 #include <math.h>
 #include <string.h>
@@ -94,46 +94,5 @@ int cpu_loss(struct rdp_device *device, int batch, int valid, int classes, const
                (size_t)(batch - valid) * (size_t)classes * sizeof *dlogits);
     totals[0] += (float)loss_sum;
     totals[1] += (float)correct;
-    return RDP_OK;
-}
-
-/* Pieces of a flat array that threads take; a multiple of a cache line, so that no two threads write one. */
-enum { PIECE = 1 << 14 };
-
-int cpu_add(struct rdp_device *device, float *to, const float *from, size_t count)
-{
-    const struct cpu_state *cpu = cpu_state(device);
-#pragma omp parallel for schedule(static)
-    for (size_t i = 0; i < count; i += PIECE)
-        cpu->vectors->flat.add(to + i, from + i, count - i < PIECE ? count - i : PIECE);
-    return RDP_OK;
-}
-
-/* First block at or after `block` whose decay differs from its, at most `end`. */
-static size_t run_end(const uint8_t *decays, size_t block, size_t end)
-{
-    size_t next = block + 1;
-    while (next < end && decays[next] == decays[block])
-        next++;
-    return next;
-}
-
-int cpu_sgd(struct rdp_device *device, const struct rdp_sgd *sgd, const struct rdp_step_values *values,
-            const uint8_t *decays, float *parameters, void *copies, const float *gradients, float *momentum,
-            size_t count)
-{
-    const struct cpu_state *cpu = cpu_state(device);
-    (void)copies; /* conv_weights makes the forms that this device reads */
-#pragma omp parallel for schedule(static)
-    for (size_t piece = 0; piece < count; piece += PIECE) {
-        const size_t piece_end = count - piece < PIECE ? count : piece + PIECE;
-        const size_t end = (piece_end + RDP_DECAY_BLOCK - 1) / RDP_DECAY_BLOCK;
-        for (size_t block = piece / RDP_DECAY_BLOCK, next; block < end; block = next) {
-            next = run_end(decays, block, end);
-            const size_t i = block * RDP_DECAY_BLOCK, stop = next == end ? piece_end : next * RDP_DECAY_BLOCK;
-            cpu->vectors->flat.sgd(parameters + i, gradients + i, momentum + i, stop - i, values->lr, sgd->momentum,
-                                   decays[block] ? sgd->weight_decay : 0, sgd->nesterov);
-        }
-    }
     return RDP_OK;
 }

@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "kernels/kernels.h"
+#include "kernels/common/optimiser.h"
 
 enum { RDP_MIX_ROW = 32 /* a multiple of every set's lanes */ };
 
@@ -38,11 +38,16 @@ struct rdp_vector_ops {
     void (*mix)(void *a, void *b, const float *weights);
 };
 
-/* The optimiser's and accumulation's loops over flat f32 arrays. */
+/* The loops over flat f32 arrays; flat_body.h. Arrays of one call do not overlap. */
 struct rdp_flat_ops {
-    void (*sgd)(float *parameters, const float *gradients, float *velocity, size_t count, float lr, float momentum,
-                float weight_decay, int nesterov);
     void (*add)(float *to, const float *from, size_t count);
+    /* By rule of kernels/common/optimiser.h; arrays that the rule does not use may be NULL. */
+    void (*update[RDP_UPDATE_RULES])(const struct rdp_update_terms *terms, float *parameters, float *gradients,
+                                     float *first, float *second, size_t count);
+    /* Sum of the squares of the elements, each first clipped to +-limit. */
+    double (*square)(const float *array, size_t count, float limit);
+    void (*average)(float *average, const float *array, size_t count, float weight);
+    void (*lookahead)(float *slow, float *parameters, size_t count, float share);
 };
 
 struct rdp_vector_set {

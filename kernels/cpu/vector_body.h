@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "kernels/common/dropout.h"
-#include "kernels/common/sgd.h"
 #include "kernels/cpu/vector.h"
 
 typedef float vf __attribute__((vector_size(RDP_LANES * 4)));
@@ -84,22 +83,7 @@ enum { DROPOUT_PIXELS = 64 /* whose bits are computed together */ };
 #define RDP_STORE(p, v) store_bf16(p, v)
 #include "kernels/cpu/vector_element.h"
 
-static void sgd(float *parameters, const float *gradients, float *velocity, size_t count, float lr, float momentum,
-                float weight_decay, int nesterov)
-{
-    if (nesterov)
-        for (size_t i = 0; i < count; i++)
-            rdp_sgd_update(parameters + i, gradients[i], velocity + i, lr, momentum, weight_decay, 1);
-    else
-        for (size_t i = 0; i < count; i++)
-            rdp_sgd_update(parameters + i, gradients[i], velocity + i, lr, momentum, weight_decay, 0);
-}
-
-static void add(float *restrict to, const float *restrict from, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        to[i] += from[i];
-}
+#include "kernels/cpu/flat_body.h"
 
 #define RDP_STRING_(x) #x
 #define RDP_STRING(x)  RDP_STRING_(x)
@@ -113,5 +97,5 @@ static void add(float *restrict to, const float *restrict from, size_t count)
 const struct rdp_vector_set RDP_SET = {
     .f32 = RDP_OPS(f32),
     .bf16 = RDP_OPS(bf16),
-    .flat = {.sgd = sgd, .add = add},
+    .flat = RDP_FLAT_OPS,
 };

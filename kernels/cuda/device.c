@@ -225,7 +225,9 @@ static const struct rdp_device_ops cuda_ops = {
     .fc_backward = cuda_fc_backward,
     .loss = cuda_loss,
     .add = cuda_add,
-    .sgd = cuda_sgd,
+    .update = cuda_update,
+    .average = cuda_average,
+    .lookahead = cuda_lookahead,
 };
 
 /* What the precision asks of the GPU: tensor cores for tf32 and bf16 begin with compute capability 8.0. */

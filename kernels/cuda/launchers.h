@@ -1,5 +1,5 @@
 /*
- * Starts our own kernels (the .cu files) from C. Every function takes a stream first, starts one or two kernels on it
+ * Starts our own kernels (the .cu files) from C. Every function takes a stream first, starts one or a few kernels on it
  * and returns what the launch returned; nothing blocks or allocates, so all of it can be recorded. Pointers are device
  * memory, aligned to 16 bytes where they hold activations or flat arrays; activations are (N,H,W,C) as cuda.h says, f32
  * or (`bf16`) bf16, at the first image of the range. `sms` is the number of multiprocessors, which sizes the grids.
@@ -113,14 +113,19 @@ cudaError_t cuda_launch_loss(cudaStream_t stream, int batch, int valid, int clas
                              const uint8_t *labels, const struct rdp_step_values *values, float smoothing, float scale,
                              float *dlogits, float *totals);
 
-/* ---- elementwise.cu: any count; decays has one byte per RDP_DECAY_BLOCK elements ---- */
+/* ---- elementwise.cu: any count ---- */
 cudaError_t cuda_launch_add(cudaStream_t stream, float *to, const float *from, size_t count, int sms);
 /* copies: bf16 [count], or NULL. */
-cudaError_t cuda_launch_sgd(cudaStream_t stream, const struct rdp_sgd *sgd, const struct rdp_step_values *values,
-                            const uint8_t *decays, float *parameters, void *copies, const float *gradients,
-                            float *momentum, size_t count, int sms);
+cudaError_t cuda_launch_lookahead(cudaStream_t stream, const struct rdp_step_values *values, float *slow,
+                                  float *parameters, void *copies, size_t count, int sms);
+cudaError_t cuda_launch_average(cudaStream_t stream, const struct rdp_step_values *values, float *average,
+                                const float *array, size_t count, int sms);
 cudaError_t cuda_launch_f32_to_bf16(cudaStream_t stream, const float *from, void *to, size_t count, int sms);
 cudaError_t cuda_launch_bf16_to_f32(cudaStream_t stream, const void *from, float *to, size_t count, int sms);
+
+/* ---- optimiser.cu: up to five kernels ---- */
+cudaError_t cuda_launch_update(cudaStream_t stream, const struct rdp_optimiser *optimiser,
+                               const struct rdp_step_values *values, const struct rdp_update *update, int sms);
 
 #ifdef __cplusplus
 }
