@@ -1,6 +1,6 @@
 /*
- * From options to what the optimiser's device operations need: everything that does not touch a device. The formulas are
- * kernels/common/optimiser.h's; the arrays they work on are the updater's (updater.h).
+ * From options to what the optimiser's device operations need: everything that does not touch a device. The formulas
+ * are kernels/common/optimiser.h's; the arrays they work on are the updater's (updater.h).
  *
  * All that changes from step to step is a pure function of the step and the learning rates, so a resumed run needs
  * nothing but its step and its arrays.

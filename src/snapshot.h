@@ -1,6 +1,7 @@
 /*
  * A snapshot is what a checkpoint of training holds: parameters, running statistics (each rank's own, if they differ),
- * the updater's arrays under their own names, where the run stands, and the recipe. Written by rank 0 (io/checkpoint.h), read by every rank.
+ * the updater's arrays under their own names, where the run stands, and the recipe. Written by rank 0
+ * (io/checkpoint.h), read by every rank.
  */
 #ifndef RDP_SNAPSHOT_H
 #define RDP_SNAPSHOT_H

@@ -51,7 +51,8 @@ struct rdp_trainer {
  */
 int rdp_trainer_run(struct rdp_trainer *trainer);
 /* rdp_evaluator_run with the weights that --evaluate-weights chooses; the trained ones are back after it, bit for bit.
- * Collective: every rank changes its weights, since also those that evaluate nothing have running statistics to share. */
+ * Collective: every rank changes its weights, since also those that evaluate nothing have running statistics to
+ * share. */
 int rdp_trainer_evaluate(struct rdp_trainer *trainer, struct rdp_evaluator *evaluator,
                          struct rdp_evaluation *evaluation);
 

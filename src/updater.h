@@ -1,6 +1,6 @@
 /*
- * The updater owns the arrays that an optimiser keeps besides the network's (its state, averages of the weights and
- * running statistics, lookahead's slow weights) and turns summed gradients into new weights: update, lookahead, average,
+ * The updater owns the arrays that an optimiser keeps besides the network's (its state, averages of the weights
+ * and running statistics, lookahead's slow weights) and turns summed gradients into new weights: update, lookahead, average,
  * in this order. Used by the step, saved and restored with a checkpoint (trainer_save.c), lent to the network for an
  * evaluation (trainer.c).
  *

@@ -1,7 +1,7 @@
 /*
  * Whole networks on the CUDA device: ten training steps against PyTorch (tests/reference/, as test-pytorch.c does for
- * the CPU) in f32, tf32 and bf16, twenty with every optimiser in f32, and a recorded step against the same step run as it
- * is, bit for bit. Exit 77 without a GPU.
+ * the CPU) in f32, tf32 and bf16, twenty with every optimiser in f32, and a recorded step against the same step run as
+ * it is, bit for bit. Exit 77 without a GPU.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -211,7 +211,7 @@ static void test_recorded_step(void **unused)
     }
 }
 
-/* Every array that an updater can keep, and all that changes per step: rates of bias correction, the steps of lookahead. */
+/* Every array that an updater can keep, and all that changes per step: bias corrections, the steps of lookahead. */
 static void test_recorded_optimiser(void **unused)
 {
     static const int blocks[] = {1, 1, 0}, widths[] = {8, 16};

@@ -19,8 +19,8 @@ enum { STEPS = 20, BATCH = 4 };
 /* Of arrays with more elements than LARGE the reference has every KEPT-th. */
 enum { LARGE = 1000, KEPT = 8 };
 
-/* RUNS of make_optimisers_network.py, in the words of recipes; what is not said is the default, which is PyTorch's but for sgd.
- * The model and what all runs share are below. */
+/* RUNS of make_optimisers_network.py, in the words of recipes; what is not said is the default, which is PyTorch's but
+ * for sgd. The model and what all runs share are below. */
 static const struct {
     const char *name, *options;
 } runs[] = {

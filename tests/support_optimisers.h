@@ -1,5 +1,6 @@
 /*
- * Twenty steps with each optimiser on any device against PyTorch (tests/reference/optimisers_network.ref, make_optimisers_network.py).
+ * Twenty steps with each optimiser on any device against PyTorch (tests/reference/optimisers_network.ref,
+ * make_optimisers_network.py).
  * Used by test-pytorch.c for the CPU and by gpu-network.c for CUDA.
  */
 #ifndef RDP_TEST_SUPPORT_OPTIMISERS_H

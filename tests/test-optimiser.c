@@ -1,8 +1,8 @@
 /*
- * What optimisers need from options (src/optimiser.c) and what they keep (src/updater.c, src/snapshot.c): names, rows and
- * the values of each step against PyTorch's own loops; averages shown to the network and hidden again; a run that was
+ * What optimisers need from options (src/optimiser.c) and what they keep (src/updater.c, src/snapshot.c): names, rows
+ * and the values of each step against PyTorch's own loops; averages shown to the network and hidden again; a run that was
  * saved and restored against one that was not, for every optimiser. All comparisons of arrays are of bits. The updates
- * themselves are test-pytorch.c's and test-kernels.c's.
+ * themselves are test-pytorch.c's and test-optimiser-kernels.c's.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -227,8 +227,8 @@ static void test_asgd(void **unused)
  * Training and what it keeps.
  */
 
-/* The network's two arrays and the updater's, each with its rows in PyTorch's layout one after the other: what only pads
- * a row is no part of it (Adamax's exp_inf is epsilon there, and 0 in an array that was restored). */
+/* The network's two arrays and the updater's, each with its rows in PyTorch's layout one after the other: what only
+ * pads a row is no part of it (Adamax's exp_inf is epsilon there, and 0 in an array that was restored). */
 enum { ARRAYS_MAX = RDP_UPDATER_ARRAYS_MAX + 2 };
 struct kept {
     int count;
