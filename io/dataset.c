@@ -7,6 +7,7 @@
  */
 #include "io/dataset.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -36,6 +37,11 @@ static int check_size(const char *path)
 {
     uint64_t size, wanted = 0;
     uint8_t head[RDP_H5_SUPERBLOCK_SIZE];
+    if (access(path, F_OK) != 0 && errno == ENOENT)
+        return rdp_fail(RDP_EUSAGE,
+                        "cannot open the data set %s: No such file or directory; make one with `resnet-dp prepare` (see its "
+                        "--help), or say with --data where it is",
+                        path);
     RDP_TRY(rdp_file_size(path, "data set", &size));
     int file = open(path, O_RDONLY | O_CLOEXEC);
     if (file < 0)

@@ -108,8 +108,8 @@ int rdp_cmd_augment(const struct rdp_options *options)
     if (status == RDP_OK)
         status = rdp_image_write_png(options->out, &sheet.picture);
     if (status == RDP_OK)
-        rdp_say("%s: %d x %d pixels; a row per training image, first the image itself, then epochs 0 to %d\n",
-                options->out, sheet.picture.width, sheet.picture.height, options->variants - 1);
+        rdp_say("%s: %d x %d pixels; a row per training image, first the image itself, then epochs 1 to %d\n",
+                options->out, sheet.picture.width, sheet.picture.height, options->variants);
     rdp_device_close(sheet.device);
     rdp_image_free(&sheet.picture);
     free(sheet.activations);

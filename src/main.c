@@ -25,10 +25,10 @@ static const struct command commands[] = {
     {"sweep", RDP_CMD_SWEEP, rdp_cmd_sweep, NULL, "sweep [SWEEP.ini] [--vary NAME=V,V;...] [--OPTION VALUE]...",
      "train for a list of values, compare"},
     {"prepare", RDP_CMD_PREPARE, NULL, rdp_cmd_prepare,
-     "prepare --from DIR|TAR.GZ --out FILE.h5 | --synthetic --out FILE.h5", "make the data set file"},
+     "prepare (--from DIR|TAR.GZ | --synthetic) --out FILE.h5", "make the data set file"},
     {"summary", RDP_CMD_SUMMARY, NULL, rdp_cmd_summary, "summary [--recipe FILE] [--OPTION VALUE]...",
      "per-layer table of a model"},
-    {"eval", RDP_CMD_EVAL, rdp_cmd_eval, NULL, "eval --checkpoint FILE --data FILE.h5",
+    {"eval", RDP_CMD_EVAL, rdp_cmd_eval, NULL, "eval --checkpoint FILE [--OPTION VALUE]...",
      "evaluate a checkpoint on the test set"},
     {"predict", RDP_CMD_PREDICT, NULL, rdp_cmd_predict, "predict --checkpoint FILE IMAGE...",
      "classify PNG and JPEG files"},
@@ -36,12 +36,12 @@ static const struct command commands[] = {
     {"info", RDP_CMD_INFO, rdp_cmd_info, NULL, "info", "build, libraries, devices, ranks, binding"},
     {"bench", RDP_CMD_BENCH, rdp_cmd_bench, NULL, "bench [--recipe FILE] [--OPTION VALUE]...",
      "measure training speed"},
-    {"plot", RDP_CMD_PLOT, NULL, rdp_cmd_plot, "plot RUN_DIR [--out DIR]",
+    {"plot", RDP_CMD_PLOT, NULL, rdp_cmd_plot, "plot RUN-DIR [--out DIR]",
      "draw loss, accuracy, learning rate, confusion matrix"},
     {"draw", RDP_CMD_DRAW, NULL, rdp_cmd_draw, "draw [--recipe FILE] [--OPTION VALUE]... --out FILE.dot",
      "draw a model's layers for Graphviz"},
     {"augment", RDP_CMD_AUGMENT, NULL, rdp_cmd_augment,
-     "augment [--recipe FILE] --data FILE.h5 --out SHEET.png", "contact sheet of augmented training images"},
+     "augment [--recipe FILE] [--OPTION VALUE]... --out SHEET.png", "contact sheet of augmented training images"},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
@@ -50,10 +50,10 @@ static void print_usage(void)
     printf("resnet-dp %s: data-parallel ResNet training on CIFAR-10\n\n", RDP_VERSION);
     for (size_t i = 0; i < COMMANDS; i++)
         printf("  resnet-dp %-66s %s\n", commands[i].usage, commands[i].help);
-    printf("\nAcross ranks: mpirun -np 4 resnet-dp --recipe jobs/recipes/basic-2111.ini --data cifar10.h5\n"
+    printf("\nAcross ranks: mpirun -np 4 resnet-dp --recipe basic-2111 --data cifar10.h5\n"
            "Options of a command: resnet-dp COMMAND --help\n\n"
-           "Exit codes:");
-#define RDP_PRINT_CODE(name, code, exit_code, text) printf("  %d %s\n%11s", exit_code, text, "");
+           "Exit codes:\n");
+#define RDP_PRINT_CODE(name, code, exit_code, text) printf("  %2d  %s\n", exit_code, text);
     RDP_STATUS_MAP(RDP_PRINT_CODE)
 #undef RDP_PRINT_CODE
     printf("\n");

@@ -296,12 +296,12 @@ void rdp_model_summary(const struct rdp_model *model, FILE *out)
 {
     int64_t multiply_adds = 0;
     char number[2][32], shape[RDP_NAME_MAX], kind[RDP_NAME_MAX];
-    fprintf(out, "%-26s %-24s %-18s %12s %14s\n", "Layer", "Kind", "Output shape", "Params", "Multiply-adds");
+    fprintf(out, "%-26s %-29s %-15s %12s %14s\n", "Layer", "Kind", "Output shape", "Params", "Multiply-adds");
     for (int i = 0; i < model->layer_count; i++) {
         const struct rdp_layer *layer = &model->layers[i];
         multiply_adds += rdp_layer_multiply_adds(layer);
         rdp_layer_describe(layer, kind, shape);
-        fprintf(out, "%-26s %-24s %-18s %12s %14s\n", layer->name, kind, shape,
+        fprintf(out, "%-26s %-29s %-15s %12s %14s\n", layer->name, kind, shape,
                 rdp_format_thousands(number[0], sizeof number[0], rdp_layer_parameters(model, layer)),
                 rdp_format_thousands(number[1], sizeof number[1], rdp_layer_multiply_adds(layer)));
     }

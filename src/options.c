@@ -66,10 +66,12 @@ _Static_assert(sizeof(enum rdp_block) == sizeof(int), "choices are stored as int
 
 const struct rdp_option rdp_option_rows[] = {
 #define GROUP "files"
-    TEXT("recipe", "FILE", recipe, "", RDP_OPTION_NO_RECIPE, MODEL | SHEET, "INI file whose keys are option names"),
+    TEXT("recipe", "FILE|NAME", recipe, "", RDP_OPTION_NO_RECIPE, MODEL | SHEET,
+         "INI file whose keys are option names, or the name of one that comes with resnet-dp, as basic-2111"),
     TEXT("checkpoint", "FILE", checkpoint, "", 0, NETWORK, "the trained network"),
     TEXT("data", "FILE.h5", data, "cifar10.h5", 0, TRAIN | EVAL | SHEET, "data set made by prepare"),
-    TEXT("run-dir", "DIR", run_dir, "", 0, TRAIN, "where the run is written; default runs/<recipe>-<UTC date-time>; sweep: runs/sweep-<file>"),
+    TEXT("run-dir", "DIR", run_dir, "", 0, TRAIN,
+         "where the run is written; train: default runs/<recipe>-<UTC date-time>; sweep: default runs/sweep-<file>"),
     YES_NO("force", force, "no", RDP_OPTION_NO_RECIPE, TRAIN,
            "reuse a run directory that holds another run; sweep: run cases anew whose options have changed"),
     TEXT("from", "PATH", from, "", 0, RDP_CMD_PREPARE,
@@ -78,8 +80,8 @@ const struct rdp_option rdp_option_rows[] = {
     INTEGER("synthetic-train", synthetic_train, "10000", 10, 1000000, 0, RDP_CMD_PREPARE, "synthetic training images"),
     INTEGER("synthetic-test", synthetic_test, "2000", 10, 1000000, 0, RDP_CMD_PREPARE, "synthetic test images"),
     TEXT("out", "PATH", out, "", 0, RDP_CMD_PREPARE | RDP_CMD_PLOT | SHEET | RDP_CMD_DRAW,
-         "prepare: the data file to write; plot: the directory to draw into, default the run's; augment: the PNG file; "
-         "draw: the Graphviz file"),
+         "prepare: the data file to write; plot: the directory to draw into, default the run's; augment: the PNG file to "
+         "write; draw: the Graphviz file to write"),
 #undef GROUP
 #define GROUP "model"
     CHOICE("block", "basic|bottleneck", block, "basic", DECIDES, MODEL, "kind of residual block"),
@@ -172,7 +174,8 @@ const struct rdp_option rdp_option_rows[] = {
     REAL("ema", ema, "0", 0, 1, DECIDES | BELOW, TRAIN | BENCH,
          "decay of an exponential moving average of weights and running statistics, taken every step; 0: off"),
     CHOICE("evaluate-weights", "auto|trained|averaged", evaluate_weights, "auto", 0, TRAIN | NETWORK,
-           "which weights are evaluated; auto: the averaged ones with --ema, else the trained ones"),
+           "which weights are evaluated; auto: in training the averaged ones with --ema, else the trained ones; of a "
+           "checkpoint, what its training took"),
 #undef GROUP
 #define GROUP "schedule"
     CHOICE(

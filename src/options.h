@@ -200,6 +200,7 @@ struct rdp_options {
     char **arguments; /* point into argv */
     /* by row of the table: set by the command line, or by the section of a sweep's file; not by a recipe */
     bool given[RDP_OPTIONS_MAX];
+    enum rdp_optimizer recipe_optimizer; /* what the recipe's values were chosen for; rdp_options_read_recipe sets it */
 };
 
 /* Which commands take an option: bits. */
@@ -225,6 +226,17 @@ void rdp_options_default(struct rdp_options *options);
  * options, calls rdp_options_check(). A sweep's recipe and checks are left to sweep.h, which puts each case together.
  * Words that are no options are moved to argv's front, and options->arguments points there. RDP_EUSAGE with the option, the value, what is valid and the nearest name. */
 int rdp_options_parse(struct rdp_options *options, int command, const char *command_name, int argc, char **argv);
+/* Which options act (options_effect.c). What --NAME needs to act and these options lack ("--schedule step"), or NULL. */
+const char *rdp_options_missing(const struct rdp_options *options, const char *name);
+/* Walks, from *next = 0 on, those that the command line gives and that do nothing: their names, then NULL. */
+const char *rdp_options_idle(const struct rdp_options *options, size_t *next, const char **needs);
+/* The values of the options that act, a group a line; the text is the caller's to free. RDP_ENOMEM. */
+int rdp_options_in_force(const struct rdp_options *options, char **text);
+/* If the command line has put another optimiser in the place of the recipe's: what of the recipe's values for that one
+ * stays in force, as "lr 0.01 (--lr auto: 0.001)"; else "". Returns text. */
+char *rdp_options_of_recipe(const struct rdp_options *options, char *text, size_t size);
+/* The value of the option of that name, as on the command line. Returns text. */
+char *rdp_options_choice(const struct rdp_options *options, const char *name, char *text, size_t size);
 /* Applies the keys of an INI text/file (sections are for the reader only: keys are unique). RDP_EUSAGE names file
  * and line. The keys are the train options but --recipe and --force; all commands accept all of them (a recipe
  * serves every command). */

@@ -24,12 +24,43 @@ static void put_wrapped(FILE *out, const char *text, int column)
     fputc('\n', out);
 }
 
-static void put_option(FILE *out, const struct rdp_option *option)
+/* The command that a part of a help text is for, as in "sweep: default runs/sweep-<file>"; 0: all. */
+static int part_of(const char *part, size_t *prefix)
+{
+    for (size_t i = 0; i < rdp_command_count; i++) {
+        *prefix = strlen(rdp_command_names[i].name);
+        if (strncmp(part, rdp_command_names[i].name, *prefix) == 0 && strncmp(part + *prefix, ": ", 2) == 0) {
+            *prefix += 2;
+            return rdp_command_names[i].command;
+        }
+    }
+    *prefix = 0;
+    return 0;
+}
+
+/* The parts of the help text, which semicolons separate, that are for `command`. */
+static size_t put_help(char *text, size_t size, const char *help, int command)
+{
+    size_t used = 0, prefix;
+    text[0] = '\0';
+    for (const char *part = help, *end; part != NULL; part = end) {
+        const int only = part_of(part, &prefix);
+        end = strstr(part, "; ");
+        const size_t length = end == NULL ? strlen(part) : (size_t)(end - part);
+        if (only == 0 || only == command)
+            used += (size_t)snprintf(text + used, size - used, "%s%.*s", used == 0 ? "" : "; ", (int)(length - prefix),
+                                     part + prefix);
+        end = end == NULL ? NULL : end + 2;
+    }
+    return used;
+}
+
+static void put_option(FILE *out, const struct rdp_option *option, int command)
 {
     char range[128], text[1024], *end = text + sizeof text;
     const char *separator = " (";
     rdp_option_range(option, range);
-    char *at = text + snprintf(text, sizeof text, "%s", option->help);
+    char *at = text + put_help(text, sizeof text, option->help, command);
     if (range[0] != '\0') {
         at += snprintf(at, (size_t)(end - at), "%s%s", separator, range);
         separator = "; ";
@@ -60,7 +91,7 @@ void rdp_options_help(FILE *out, int command)
         if (strcmp(group, option->group) != 0)
             fprintf(out, "\n%s:\n", option->group);
         group = option->group;
-        put_option(out, option);
+        put_option(out, option, command);
     }
     fprintf(out,
             "\nValues follow as `--name value` or `--name=value`; a yes|no option alone means yes, --no-NAME no.\n");

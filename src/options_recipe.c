@@ -15,6 +15,7 @@
 #include "base/status.h"
 #include "io/file.h"
 #include "options_table.h"
+#include "shipped.h"
 
 enum { RECIPE_BYTES_MAX = 1 << 20, VALUE_BYTES_PER_LINE = 150 };
 
@@ -187,9 +188,11 @@ int rdp_options_read_recipe(struct rdp_options *options, const char *path)
 {
     void *memory = NULL;
     int status = RDP_OK;
-    FILE *file = fopen(path, "r");
+    char found[RDP_PATH_MAX];
+    RDP_TRY(rdp_shipped_file("recipe", path, found));
+    FILE *file = fopen(found, "r");
     if (file == NULL)
-        return rdp_fail(RDP_EUSAGE, "recipe %s: cannot open it: %s", path, strerror(errno));
+        return rdp_fail(RDP_EUSAGE, "recipe %s: cannot open it: %s", found, strerror(errno));
     RDP_TRY_GOTO(status, rdp_calloc(&memory, RECIPE_BYTES_MAX + 1, 1, "a recipe"), done);
     char *text = memory;
     errno = 0;
@@ -199,7 +202,8 @@ int rdp_options_read_recipe(struct rdp_options *options, const char *path)
     else if (size == RECIPE_BYTES_MAX || memchr(text, '\0', size) != NULL)
         status = rdp_fail(RDP_EUSAGE, "recipe %s: not a text file of `key = value` lines", path);
     else
-        status = rdp_options_read_text(options, text, path);
+        status = rdp_options_read_text(options, text, found);
+    options->recipe_optimizer = options->optimizer;
 done:
     free(memory);
     fclose(file);

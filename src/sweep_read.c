@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/status.h"
+#include "shipped.h"
 
 /* ---- the file ---- */
 
@@ -88,9 +89,11 @@ static int place_recipe(const char *file, struct rdp_options *options)
     return RDP_OK;
 }
 
-static int read_file(struct rdp_sweep_source *source, const char *path)
+static int read_file(struct rdp_sweep_source *source, const char *name)
 {
     const struct rdp_option_sections sections = {source, begin_section, section_takes};
+    char path[RDP_PATH_MAX];
+    RDP_TRY(rdp_shipped_file("sweep", name, path));
     RDP_TRY(rdp_options_read_sections(path, &sections));
     RDP_TRY(place_recipe(path, &source->common));
     for (size_t i = 0; i < source->section_count; i++)

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/status.h"
 #include "base/text.h"
+#include "optimiser.h"
 #include "schedule.h"
 #include "trainer.h"
 
@@ -40,6 +41,46 @@ static void say_model(const struct rdp_trainer *trainer)
                         "that are multiples of 16");
 }
 
+static void say_optimiser(const struct rdp_trainer *trainer)
+{
+    const struct rdp_options *options = &trainer->options;
+    char name[32], lookahead[64] = "", average[64] = "", kept[512];
+    rdp_options_choice(options, "optimizer", name, sizeof name);
+    if (options->lookahead > 0)
+        snprintf(lookahead, sizeof lookahead, "; Lookahead every %d steps", options->lookahead);
+    if (options->ema > 0)
+        snprintf(average, sizeof average, "; moving average of the weights, decay %g", options->ema);
+    rdp_say("Optimiser   %s, weight decay %g%s%s; the %s weights are evaluated\n", name, options->weight_decay,
+            lookahead, average, rdp_optimiser_evaluates_averages(options) ? "averaged" : "trained");
+    if (rdp_options_of_recipe(options, kept, sizeof kept)[0] != '\0')
+        rdp_say("            from the recipe, which is for another optimiser: %s\n", kept);
+    if (options->optimizer == RDP_OPTIMIZER_ASGD && rdp_optimiser_evaluates_averages(options) &&
+        options->asgd_t0 >= (double)trainer->total_steps)
+        rdp_say("            asgd begins to average after step %g, which this run does not reach: lower --asgd-t0\n",
+                options->asgd_t0);
+}
+
+static void say_rate(const struct rdp_trainer *trainer)
+{
+    const struct rdp_options *options = &trainer->options;
+    const int64_t whole = trainer->steps_per_epoch * options->epochs;
+    char schedule[32], scaled[96] = "", warmup[64] = "";
+    rdp_options_choice(options, "schedule", schedule, sizeof schedule);
+    if (options->lr_scaling != RDP_LR_SCALING_NONE)
+        snprintf(scaled, sizeof scaled, " (%g for a batch of %d, scaled to %d)", options->lr, options->lr_base_batch,
+                 options->batch);
+    if (options->warmup_epochs > 0)
+        snprintf(warmup, sizeof warmup, " after a warm-up of %g epochs", options->warmup_epochs);
+    rdp_say("Rate        %g%s, schedule %s%s: %g in step 1", rdp_schedule_base_lr(options), scaled, schedule, warmup,
+            rdp_schedule_lr(options, trainer->steps_per_epoch, whole, 0));
+    if (options->schedule == RDP_SCHEDULE_PLATEAU)
+        rdp_say("; x %g after %d evaluation%s in a row without a lower validation loss\n", options->plateau_factor,
+                options->plateau_patience + 1, options->plateau_patience == 0 ? "" : "s");
+    else
+        rdp_say(", %g in the last\n",
+                rdp_schedule_lr(options, trainer->steps_per_epoch, whole, trainer->total_steps - 1));
+}
+
 static void say_training(const struct rdp_trainer *trainer)
 {
     const struct rdp_options *options = &trainer->options;
@@ -48,18 +89,20 @@ static void say_training(const struct rdp_trainer *trainer)
             options->batch, comm->size, comm->size == 1 ? "" : "s", options->accumulate,
             options->accumulate == 1 ? "" : "es", trainer->network->config.batch, (long long)trainer->steps_per_epoch,
             (long long)trainer->total_steps);
-    rdp_say("Rate        base %g after scaling; step 1 %g, last step %g\n", rdp_schedule_base_lr(options),
-            rdp_schedule_lr(options, trainer->steps_per_epoch, trainer->steps_per_epoch * options->epochs, 0),
-            rdp_schedule_lr(options, trainer->steps_per_epoch, trainer->steps_per_epoch * options->epochs,
-                            trainer->total_steps - 1));
-    if (options->schedule == RDP_SCHEDULE_PLATEAU)
-        rdp_say("            x %g after %d evaluations in a row without a lower validation loss\n",
-                options->plateau_factor, options->plateau_patience + 1);
+    say_optimiser(trainer);
+    say_rate(trainer);
     if (comm->size > 1)
         rdp_say("Gradients   %zu bucket%s over %s, %s backward; batch-norm statistics %s\n",
                 rdp_buckets_count(trainer->step->buckets), rdp_buckets_count(trainer->step->buckets) == 1 ? "" : "s",
                 trainer->session->reducer->description, options->overlap ? "all-reduced during" : "all-reduced after",
                 options->sync_bn ? "of all ranks" : "of each rank");
+}
+
+static void warn_of_idle_options(const struct rdp_options *options)
+{
+    const char *name, *needs;
+    for (size_t next = 0; (name = rdp_options_idle(options, &next, &needs)) != NULL;)
+        rdp_log_warning("--%s does nothing in this run: it needs %s", name, needs);
 }
 
 int rdp_trainer_banner(const struct rdp_trainer *trainer)
@@ -82,12 +125,10 @@ int rdp_trainer_banner(const struct rdp_trainer *trainer)
     say_training(trainer);
     rdp_say("Run         %s%s%s\n", trainer->options.run_dir, trainer->resumed_from[0] ? ", resumed from " : "",
             trainer->resumed_from);
-    RDP_TRY(rdp_options_to_text(&trainer->options, &text));
-    /* The recipe that was resolved, a section a line: every value in force. */
-    rdp_say("Options    ");
-    for (char *line = strtok(text, "\n"); line != NULL; line = strtok(NULL, "\n"))
-        rdp_say(line[0] == '[' ? "\n  %s" : "  %s", line);
-    rdp_say("\n\n");
+    RDP_TRY(rdp_options_in_force(&trainer->options, &text));
+    rdp_say("Options in force; %s/recipe.ini has all\n%s\n", trainer->options.run_dir, text);
     free(text);
+    if (session->comm->rank == 0)
+        warn_of_idle_options(&trainer->options);
     return RDP_OK;
 }

@@ -120,6 +120,14 @@ refuse "stray word" "data.h5" "$program" eval --checkpoint "$checkpoint" data.h5
 refuse "no image" "predict|IMAGE" "$program" predict --checkpoint "$checkpoint"
 refuse "no checkpoint named" "--checkpoint" "$program" eval --data data.h5
 refuse "missing recipe" "nowhere.ini|No such file" "$program" train --recipe nowhere.ini
+refuse "no recipe of that name" "basic-211|did you mean basic-2111?" "$program" train --recipe basic-211
+accept "a recipe by its name" "$program" summary --recipe basic-2111
+says "a recipe by its name: its parameters" 'Total params: 4,977,226$'
+printf 'blocks = 1\nwidths = 16\nstem-width = 16\n' >basic-2111
+accept "a file of that name comes first" "$program" summary --recipe basic-2111
+says "a file of that name comes first: its parameters" 'Total params: [0-9],[0-9]{3}$'
+rm basic-2111
+refuse "no sweep of that name" "report-3-batc|did you mean report-3-batch?" "$program" sweep report-3-batc
 refuse "recipe: bad value" "value.ini|2|epochs|many" "$program" train --recipe value.ini
 refuse "recipe: bad line" "syntax.ini|2" "$program" train --recipe syntax.ini
 refuse "recipe: unknown key" "key.ini|1|momentun|momentum" "$program" train --recipe key.ini
@@ -239,6 +247,9 @@ says "inspect: the deviation in force" '^std_0 +0\.202(3|2999)'
 
 accept "augment" "$program" augment --data data.h5 --out sheet.png --samples 2 --variants 3 --cutout 8 --seed 5
 says "augment: what it wrote" '^sheet\.png: 394 x 198 pixels'
+says "augment: epochs as training counts them" ', then epochs 1 to 3$'
+accept "what does nothing is named" "$program" "${train[@]}" --data data.h5 --run-dir idle --optimizer adam --nesterov --momentum 0.9
+judge "what does nothing is named: twice" "$([ "$(grep -c '^resnet-dp: warning: --[a-z]* does nothing in this run' "$work/err")" -eq 2 ] || echo "not two warnings")"
 refuse "augment: more samples than images" "--samples 11|ten.h5|10" "$program" augment --data ten.h5 --out none.png --samples 11
 judge "augment: nothing half written" "$([ ! -e none.png ] || echo "none.png exists")"
 

@@ -433,6 +433,113 @@ static void test_overlay(void **state)
     assert_true(below.lr == 0.001); /* of the optimiser that the recipe names */
 }
 
+/* What does nothing beside the other options is named, once, with what it needs; what acts is not. */
+static void test_idle_options(void **state)
+{
+    static const struct {
+        const char *line, *name, *needs; /* name NULL: every option of the line acts */
+    } lines[] = {
+        {"--lr 0.1 --batch 64", NULL, ""},
+        {"--optimizer adam --momentum 0.5", "momentum", "sgd, lars or rmsprop"},
+        {"--optimizer rmsprop --momentum 0.5 --rmsprop-alpha 0.9 --epsilon 1e-3", NULL, ""},
+        {"--optimizer lars --nesterov", "nesterov", "--optimizer sgd"},
+        {"--optimizer lamb --beta1 0.8 --beta2 0.9", NULL, ""},
+        {"--beta1 0.8", "beta1", "adam"},
+        {"--epsilon 1e-3", "epsilon", "sgd and asgd"},
+        {"--asgd-t0 5", "asgd-t0", "asgd"},
+        {"--trust-coefficient 0.1", "trust-coefficient", "lars"},
+        {"--adagrad-lr-decay 0.1", "adagrad-lr-decay", "adagrad"},
+        {"--milestones 3", "milestones", "multistep"},
+        {"--schedule multistep --milestones 3 --step-gamma 0.5", NULL, ""},
+        {"--schedule step --step-steps 3 --step-epochs 2", "step-epochs", "--step-steps 0"},
+        {"--schedule onecycle --min-lr 0.001", "min-lr", "cosine"},
+        {"--schedule plateau --val-fraction 0.1 --min-lr 0.001 --plateau-cooldown 1", NULL, ""},
+        {"--schedule cosine --plateau-patience 3", "plateau-patience", "plateau"},
+        {"--onecycle-anneal linear", "onecycle-anneal", "onecycle"},
+        {"--polynomial-power 2", "polynomial-power", "polynomial"},
+        {"--leaky-slope 0.2", "leaky-slope", "leaky-relu"},
+        {"--lookahead-alpha 0.2", "lookahead-alpha", "--lookahead"},
+        {"--lr-base-batch 64", "lr-base-batch", "--lr-scaling"},
+        {"--crop none --crop-padding 2", "crop-padding", "--crop"},
+        {"--rotation-min -5 --rotation-interpolation bilinear", NULL, ""},
+        {"--rotation-interpolation bilinear", "rotation-interpolation", "--rotation-min"},
+        {"--erase-ratio-max 2", "erase-ratio-max", "--erase-probability"},
+        {"--erase-fill black --cutout 8", NULL, ""},
+        {"--erase-fill black", "erase-fill", "--cutout"},
+        {"--weight-decay 0 --no-decay-bn", "decay-bn", "--weight-decay"},
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNT(lines); i++) {
+        struct rdp_options options;
+        const char *needs;
+        char *text;
+        size_t next = 0;
+        assert_int_equal(parse(&options, RDP_CMD_TRAIN, lines[i].line), RDP_OK);
+        const char *name = rdp_options_idle(&options, &next, &needs);
+        if ((name == NULL) != (lines[i].name == NULL))
+            fail_msg("%s: %s", lines[i].line, name == NULL ? "nothing is idle" : name);
+        assert_int_equal(rdp_options_in_force(&options, &text), RDP_OK);
+        assert_non_null(strstr(text, "  batch = "));
+        if (name != NULL) {
+            char word[64];
+            assert_string_equal(name, lines[i].name);
+            assert_non_null(strstr(needs, lines[i].needs));
+            assert_null(rdp_options_idle(&options, &next, &needs));
+            snprintf(word, sizeof word, " %s = ", name);
+            assert_null(strstr(text, word));
+        }
+        free(text);
+    }
+}
+
+/* An optimiser put in the place of the recipe's is told which values it takes over from there. */
+static void test_recipe_for_another_optimiser(void **state)
+{
+    struct rdp_options options;
+    char text[256];
+    (void)state;
+    rdp_options_begin(&options);
+    snprintf(options.recipe, sizeof options.recipe, "x.ini");
+    assert_int_equal(rdp_options_read_text(&options, "lr = 0.3\nmomentum = 0.5\nweight-decay = 1e-4\n", "x"), RDP_OK);
+    options.recipe_optimizer = options.optimizer;
+    rdp_options_resolve(&options);
+    assert_string_equal(rdp_options_of_recipe(&options, text, sizeof text), "");
+    options.optimizer = RDP_OPTIMIZER_ADAM;
+    assert_string_equal(rdp_options_of_recipe(&options, text, sizeof text),
+                        "lr 0.3 (--lr auto: 0.001), weight-decay 0.0001 (--weight-decay auto: 0)");
+    options.given[rdp_option_find("lr") - rdp_option_rows] = true;
+    assert_string_equal(rdp_options_of_recipe(&options, text, sizeof text),
+                        "weight-decay 0.0001 (--weight-decay auto: 0)");
+    options.weight_decay = 0;
+    assert_string_equal(rdp_options_of_recipe(&options, text, sizeof text), "");
+}
+
+/* Parts of a help text that are for other commands do not show. */
+static void test_help_of_one_command(void **state)
+{
+    static const struct {
+        int command;
+        const char *has, *lacks;
+    } helps[] = {
+        {RDP_CMD_AUGMENT, "--out PATH              the PNG file to write\n", "Graphviz"},
+        {RDP_CMD_DRAW, "--out PATH              the Graphviz file to write\n", "PNG"},
+        {RDP_CMD_TRAIN, "where the run is written; default runs/<recipe>", "runs/sweep-"},
+        {RDP_CMD_SWEEP, "where the run is written; default runs/sweep-", "UTC"},
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNT(helps); i++) {
+        char *text = NULL;
+        size_t size;
+        FILE *out = open_memstream(&text, &size);
+        assert_non_null(out);
+        rdp_options_help(out, helps[i].command);
+        fclose(out);
+        if (strstr(text, helps[i].has) == NULL || strstr(text, helps[i].lacks) != NULL)
+            fail_msg("help %zu: %s", i, text);
+        free(text);
+    }
+}
+
 static void test_help_names_every_option(void **state)
 {
     (void)state;
@@ -524,7 +631,8 @@ int main(void)
         cmocka_unit_test(test_refusals),     cmocka_unit_test(test_check),
         cmocka_unit_test(test_recipe_text),  cmocka_unit_test(test_recipe_file),
         cmocka_unit_test(test_normalisation), cmocka_unit_test(test_round_trip), cmocka_unit_test(test_differences),
-        cmocka_unit_test(test_overlay),
+        cmocka_unit_test(test_overlay), cmocka_unit_test(test_idle_options),
+        cmocka_unit_test(test_recipe_for_another_optimiser), cmocka_unit_test(test_help_of_one_command),
         cmocka_unit_test(test_help_names_every_option), cmocka_unit_test(test_shipped_recipes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
