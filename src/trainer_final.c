@@ -19,7 +19,8 @@ static int read_best(const struct rdp_trainer *trainer, struct rdp_checkpoint **
     double loss;
     *checkpoint = NULL;
     if (isinf(trainer->standing.best))
-        return rdp_fail(RDP_EUSAGE, "no whole epoch has been evaluated, so there is no best one; train for longer");
+        return rdp_fail(RDP_EUSAGE, "--final-test best: the run ended before an epoch was whole, so there is no best one; "
+                                    "train for longer, or take --final-test last");
     rdp_run_dir_path(&trainer->options, "checkpoints/best.h5", path, sizeof path);
     RDP_TRY(rdp_checkpoint_read(checkpoint, path));
     RDP_TRY(rdp_checkpoint_real(*checkpoint, "best", &loss));
