@@ -29,32 +29,12 @@ struct matrix {
     int64_t *counts;          /* [true][predicted] */
 };
 
-/* Cuts the next field off a row, without its quotes; NULL at the end. */
-static char *next_field(char **rest)
-{
-    char *field = *rest, *to = field, *from = field;
-    bool quoted = field != NULL && *field == '"';
-    if (field == NULL)
-        return NULL;
-    for (from += quoted; *from != '\0' && (quoted || *from != ','); from++) {
-        if (quoted && *from == '"' && from[1] != '"') {
-            quoted = false; /* what follows, up to the comma, would be malformed: it is kept */
-            continue;
-        }
-        from += quoted && *from == '"';
-        *to++ = *from;
-    }
-    *rest = *from == ',' ? from + 1 : NULL;
-    *to = '\0';
-    return field;
-}
-
 static int read_names(const char *path, char *line, struct matrix *matrix)
 {
     char *rest = line;
-    if (line == NULL || next_field(&rest) == NULL || rest == NULL)
+    if (line == NULL || rdp_csv_next_field(&rest) == NULL || rest == NULL)
         return rdp_fail(RDP_EUSAGE, "%s:1: the header names no classes; this is no file of train", path);
-    for (char *name; (name = next_field(&rest)) != NULL;) {
+    for (char *name; (name = rdp_csv_next_field(&rest)) != NULL;) {
         if (matrix->classes == CLASSES_MAX)
             return rdp_fail(RDP_EUSAGE, "%s:1: more than %d classes; this is no file of train", path, CLASSES_MAX);
         matrix->names[matrix->classes++] = name;
@@ -64,9 +44,9 @@ static int read_names(const char *path, char *line, struct matrix *matrix)
 
 static int read_counts(const char *path, int row, char *line, struct matrix *matrix)
 {
-    char *rest = line, *field = line == NULL ? NULL : next_field(&rest);
+    char *rest = line, *field = line == NULL ? NULL : rdp_csv_next_field(&rest);
     int column = 0;
-    for (; field != NULL && (field = next_field(&rest)) != NULL; column++) {
+    for (; field != NULL && (field = rdp_csv_next_field(&rest)) != NULL; column++) {
         int64_t *count = &matrix->counts[(size_t)row * (size_t)matrix->classes + (size_t)column];
         if (column == matrix->classes || !rdp_parse_integer(field, count) || *count < 0)
             break;
