@@ -40,8 +40,8 @@ static const struct command commands[] = {
      "draw loss, accuracy, learning rate, confusion matrix"},
     {"draw", RDP_CMD_DRAW, NULL, rdp_cmd_draw, "draw [--recipe FILE] [--OPTION VALUE]... --out FILE.dot",
      "draw a model's layers for Graphviz"},
-    {"augment", RDP_CMD_AUGMENT, NULL, rdp_cmd_augment,
-     "augment [--recipe FILE] --data FILE.h5 --out SHEET.png", "contact sheet of augmented training images"},
+    {"augment", RDP_CMD_AUGMENT, NULL, rdp_cmd_augment, "augment [--recipe FILE] --data FILE.h5 --out SHEET.png",
+     "contact sheet of augmented training images"},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 

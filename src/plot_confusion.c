@@ -108,14 +108,7 @@ static void draw(FILE *out, const void *what)
     const double label = fmin(260, 7.5 * (double)longest + 12); /* an estimate: no font is at hand to measure with */
     const double left = 34 + label, top = 84 + 0.75 * label, right = left + edge, bottom = top + edge;
     const double width = fmax(right + 0.75 * label, 420), height = bottom + 24;
-    fprintf(out,
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" viewBox=\"0 0 %.0f %.0f\" "
-            "font-family=\"'DejaVu Sans', Verdana, Helvetica, Arial, sans-serif\">\n"
-            "<rect width=\"100%%\" height=\"100%%\" fill=\"#ffffff\"/>\n",
-            width, height, width, height);
-    rdp_svg_text(out, 24, 36, "font-size=\"19\" font-weight=\"bold\" fill=\"#111111\"", "Confusion matrix");
-    rdp_svg_text(out, width - 24, 36, "font-size=\"12\" fill=\"#777777\" text-anchor=\"end\"", matrix->note);
+    rdp_svg_head(out, &(struct rdp_svg_canvas){width, height, 24, width - 24}, "Confusion matrix", matrix->note);
     rdp_svg_text(out, left, 78, "font-size=\"13\" fill=\"#333333\"", "predicted class");
     fprintf(out, "<g transform=\"translate(20 %.1f) rotate(-90)\">", (top + bottom) / 2);
     rdp_svg_text(out, 0, 0, "text-anchor=\"middle\" font-size=\"13\" fill=\"#333333\"", "true class");
