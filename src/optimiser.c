@@ -14,7 +14,7 @@ static const struct {
     enum rdp_optimiser_kind kind;
     const char *state[RDP_OPTIMISER_ARRAYS]; /* PyTorch's keys, in the kernels' order */
     bool averages;                           /* of its own accord */
-} optimisers[] = {
+} optimisers[RDP_OPTIMIZERS] = {
     [RDP_OPTIMIZER_SGD] = {RDP_SGD, {"momentum_buffer"}, false},
     [RDP_OPTIMIZER_ADAM] = {RDP_ADAM, {"exp_avg", "exp_avg_sq"}, false},
     [RDP_OPTIMIZER_ADAMW] = {RDP_ADAMW, {"exp_avg", "exp_avg_sq"}, false},

@@ -410,7 +410,7 @@ const char *rdp_precision_text(const struct rdp_options *options)
  * but for SGD, whose are those of ResNet training, and LARS and LAMB, which PyTorch does not have. */
 static const struct {
     double lr, momentum, weight_decay, epsilon;
-} optimizer_defaults[] = {
+} optimizer_defaults[RDP_OPTIMIZERS] = {
     [RDP_OPTIMIZER_SGD] = {0.1, 0.9, 5e-4, 1e-8},    [RDP_OPTIMIZER_ADAM] = {1e-3, 0.9, 0, 1e-8},
     [RDP_OPTIMIZER_ADAMW] = {1e-3, 0.9, 0.01, 1e-8}, [RDP_OPTIMIZER_ADAMAX] = {2e-3, 0.9, 0, 1e-8},
     [RDP_OPTIMIZER_ADAGRAD] = {0.01, 0.9, 0, 1e-10}, [RDP_OPTIMIZER_RMSPROP] = {0.01, 0, 0, 1e-8},

@@ -28,7 +28,8 @@ enum rdp_optimizer {
     RDP_OPTIMIZER_RMSPROP,
     RDP_OPTIMIZER_ASGD,
     RDP_OPTIMIZER_LARS,
-    RDP_OPTIMIZER_LAMB
+    RDP_OPTIMIZER_LAMB,
+    RDP_OPTIMIZERS /* how many */
 };
 enum rdp_schedule_kind {
     RDP_SCHEDULE_CONSTANT,
