@@ -30,6 +30,39 @@ char *rdp_csv_next_line(char **rest)
     return line;
 }
 
+char *rdp_csv_next_field(char **rest)
+{
+    char *field = *rest, *to = field, *from = field;
+    bool quoted = field != NULL && *field == '"';
+    if (field == NULL)
+        return NULL;
+    for (from += quoted; *from != '\0' && (quoted || *from != ','); from++) {
+        if (quoted && *from == '"' && from[1] != '"') {
+            quoted = false; /* what follows, up to the comma, would be malformed: it is kept */
+            continue;
+        }
+        from += quoted && *from == '"';
+        *to++ = *from;
+    }
+    *rest = *from == ',' ? from + 1 : NULL;
+    *to = '\0';
+    return field;
+}
+
+void rdp_csv_put_field(FILE *out, const char *text)
+{
+    const bool quoted = strpbrk(text, ",\"") != NULL;
+    if (quoted)
+        fputc('"', out);
+    for (; *text != '\0'; text++) {
+        if (*text == '"')
+            fputc('"', out);
+        fputc((unsigned char)*text < 0x20 ? ' ' : *text, out);
+    }
+    if (quoted)
+        fputc('"', out);
+}
+
 static int read_header(struct reader *reader, char *line, const char *const *names, int count)
 {
     bool has_first = false;

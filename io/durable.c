@@ -115,6 +115,23 @@ int rdp_durable_write(const char *path, const struct rdp_bytes *pieces, size_t p
     return sync_directory(directory, path);
 }
 
+int rdp_durable_print(const char *path, void (*print)(FILE *out, const void *what), const void *what)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    bool failed = out == NULL;
+    if (out != NULL) {
+        print(out, what);
+        failed = ferror(out) != 0;
+        failed |= fclose(out) != 0;
+    }
+    const struct rdp_bytes piece = {text, size};
+    int status = failed ? rdp_fail(RDP_ENOMEM, "%s: out of memory", path) : rdp_durable_write(path, &piece, 1);
+    free(text);
+    return status;
+}
+
 int rdp_make_directory(const char *path)
 {
     char part[PATH_SIZE];

@@ -5,6 +5,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 /* Replaces `path` by `pieces` concatenated. RDP_EIO names the step, the path and the reason; the temp file is removed
  * and the old file is untouched. */
@@ -13,6 +14,8 @@ struct rdp_bytes {
     size_t size;
 };
 int rdp_durable_write(const char *path, const struct rdp_bytes *pieces, size_t piece_count);
+/* The same by what `print` writes of `what`, a text that is built in memory. Also RDP_ENOMEM. */
+int rdp_durable_print(const char *path, void (*print)(FILE *out, const void *what), const void *what);
 /* mkdir -p. RDP_EIO with the reason. */
 int rdp_make_directory(const char *path);
 /* CRC-32C (Castagnoli), as RFC 3720 appendix B.4 defines it; start with crc = 0 and chain. */

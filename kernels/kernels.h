@@ -155,7 +155,7 @@ struct rdp_update_row {
     uint64_t offset, count;
     float weight_decay;
     float lr;        /* times the step's; 0: frozen, the row does not change */
-    uint32_t adapts; /* LARS, LAMB: the row has a trust ratio (weights; 1 for batch-norm and biases) */
+    uint32_t adapts; /* LARS, LAMB: the row has a trust ratio (weights do; that of batch-norm and biases is 1) */
 };
 
 /* The flat arrays that an update works on: device f32 [count], but for what is said otherwise. What lies between rows
@@ -181,8 +181,8 @@ static inline size_t rdp_update_workspace(size_t count, int row_count)
     return 1 + rows + 2 * (slices + rows);
 }
 
-/* What changes from step to step; lies in device memory. `optimiser` holds what kernels/common/optimiser.h says for each
- * kind (bias corrections, for instance), computed by the host in f64. */
+/* What changes from step to step; lies in device memory. `optimiser` holds what kernels/common/optimiser.h says for
+ * each kind (bias corrections, for instance), computed by the host in f64. */
 struct rdp_step_values {
     float lr;
     uint32_t epoch; /* from 0; keys the augmentation */
@@ -342,9 +342,9 @@ struct rdp_device_ops {
                        const float *weight, const float *dlogits, float *dweight, float *dbias, float *dfeatures);
     /* Softmax cross-entropy with label smoothing (torch.nn.functional.cross_entropy), of the first `valid` of `batch`
      * rows: adds the sum of losses and the number of correct ones to totals f32 [2]; dlogits = scale * d(sum of
-     * losses)/d(logits) (NULL: none), zero in rows >= valid; labels are u8 [batch]. With `values` (NULL: nothing is
-     * mixed; then valid = batch) row i's loss is mix x that of its own label + (1 - mix) x that of its partner's, batch -
-     * 1 - i. */
+     * losses)/d(logits) (NULL: none), zero in rows >= valid; labels are u8 [batch]. `values` NULL: nothing is mixed.
+     * Otherwise valid = batch, and row i's loss is mix x that of its own label + (1 - mix) x that of its partner's,
+     * row batch - 1 - i. */
     int (*loss)(struct rdp_device *device, int batch, int valid, int classes, const float *logits,
                 const uint8_t *labels, const struct rdp_step_values *values, float smoothing, float scale,
                 float *dlogits, float *totals);

@@ -25,8 +25,8 @@ static int split(struct rdp_trainer *trainer, int64_t **training, int64_t **vali
     if (count > all)
         return rdp_fail(RDP_EUSAGE, "--train-images %lld: %s holds %lld training images; take at most these",
                         (long long)count, options->data, (long long)all);
-    RDP_TRY(rdp_sampler_split((uint64_t)options->seed, count, options->val_fraction, training,
-                              &trainer->training_count, validation, &trainer->validation_count));
+    RDP_TRY(rdp_sampler_split((uint64_t)options->seed, count, options->val_fraction, training, &trainer->training_count,
+                              validation, &trainer->validation_count));
     if (options->val_fraction > 0 && trainer->validation_count == 0)
         return rdp_fail(RDP_EUSAGE, "--val-fraction %g of %lld training images is none: take a greater one",
                         options->val_fraction, (long long)count);
@@ -157,8 +157,7 @@ static int initialise_stem(struct rdp_trainer *trainer)
 {
     if (trainer->options.stem_init != RDP_STEM_WHITEN)
         return RDP_OK;
-    int status =
-        rdp_whiten_stem(trainer->network, (const double(*)[RDP_PATCH])trainer->patches, trainer->augment.std);
+    int status = rdp_whiten_stem(trainer->network, (const double(*)[RDP_PATCH])trainer->patches, trainer->augment.std);
     return rdp_comm_agree(trainer->session->comm, status, "making the stem's filters");
 }
 

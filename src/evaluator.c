@@ -53,8 +53,8 @@ int rdp_evaluator_create(struct rdp_evaluator **evaluator, struct rdp_dataset *d
 {
     int status = rdp_calloc((void **)evaluator, 1, sizeof **evaluator, "the evaluator");
     if (status == RDP_OK) {
-        **evaluator = (struct rdp_evaluator){
-            .comm = comm, .device = device, .shared = where == RDP_EVALUATE_ALL, .flip = flip};
+        **evaluator =
+            (struct rdp_evaluator){.comm = comm, .device = device, .shared = where == RDP_EVALUATE_ALL, .flip = flip};
         status = load(*evaluator, dataset, split, rows, count);
     }
     status = rdp_comm_agree(comm, status, "reading the evaluation images");

@@ -10,20 +10,6 @@
 #include "optimiser.h"
 #include "snapshot.h"
 
-/*
- * Whether the command line has --name: its value may equal the default, so the words are asked, not the value. The
- * parser leaves them behind the arguments in their order, and argv ends with NULL.
- */
-static bool given(const struct rdp_options *options, const char *name)
-{
-    const size_t length = strlen(name);
-    for (char **word = options->arguments + options->argument_count; *word != NULL && strcmp(*word, "--") != 0; word++)
-        if (strncmp(*word, "--", 2) == 0 && strncmp(*word + 2, name, length) == 0 &&
-            ((*word)[2 + length] == '\0' || (*word)[2 + length] == '='))
-            return true;
-    return false;
-}
-
 static void take_run_options(struct rdp_options *options, const struct rdp_options *run)
 {
     const struct rdp_options command = *options;
@@ -38,15 +24,15 @@ static void take_run_options(struct rdp_options *options, const struct rdp_optio
     options->top = command.top;
     options->argument_count = command.argument_count;
     options->arguments = command.arguments;
-    if (given(&command, "precision"))
+    if (rdp_options_given(&command, "precision"))
         options->precision = command.precision;
-    if (given(&command, "conv-algorithm"))
+    if (rdp_options_given(&command, "conv-algorithm"))
         options->conv_algorithm = command.conv_algorithm;
-    if (given(&command, "evaluate-flip") || given(&command, "no-evaluate-flip"))
+    if (rdp_options_given(&command, "evaluate-flip"))
         options->evaluate_flip = command.evaluate_flip;
-    if (given(&command, "batch"))
+    if (rdp_options_given(&command, "batch"))
         options->batch = command.batch;
-    if (given(&command, "evaluate-weights"))
+    if (rdp_options_given(&command, "evaluate-weights"))
         options->evaluate_weights = command.evaluate_weights;
 }
 
@@ -88,8 +74,8 @@ void rdp_loaded_say(const struct rdp_loaded *loaded, const struct rdp_device *de
             loaded->options.block == RDP_BLOCK_BASIC ? "basic" : "bottleneck", blocks,
             rdp_format_thousands(count, sizeof count, rdp_model_parameters(loaded->model)),
             rdp_optimiser_evaluates_averages(&loaded->options) ? ", averaged" : "");
-    rdp_say("%s, %s, %d images per pass\n", device->description,
-            rdp_precision_text(&loaded->options), loaded->network->config.batch);
+    rdp_say("%s, %s, %d images per pass\n", device->description, rdp_precision_text(&loaded->options),
+            loaded->network->config.batch);
 }
 
 void rdp_loaded_free(struct rdp_loaded *loaded)

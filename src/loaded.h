@@ -21,7 +21,7 @@ struct rdp_loaded {
     struct rdp_dataset_info info;      /* of the run: class names, mean and std in force; counts are 0 */
     struct rdp_augment normalise;      /* mean and std, no augmentation */
     struct rdp_model *model;
-    struct rdp_network *network;       /* not for training */
+    struct rdp_network *network; /* not for training */
 };
 
 /* Reads options->checkpoint. No collective: every rank that calls it reads the file. */

@@ -38,8 +38,8 @@ struct rdp_network_config {
     bool whole_batch_chunks; /* no cache blocking; for comparison in bench */
     bool timed;              /* rdp_network_times() will be asked */
     double label_smoothing;
-    bool mixing;             /* training passes mix images and labels as the step's values say */
-    uint64_t seed;           /* of dropout */
+    bool mixing;                 /* training passes mix images and labels as the step's values say */
+    uint64_t seed;               /* of dropout */
     struct rdp_reducer *reducer; /* the gradients will be summed by it, so they lie where it likes them; NULL: nobody */
     bool sync_bn;                /* batch-norm statistics over the reducer's ranks */
 };

@@ -1,10 +1,10 @@
 /*
- * Plans a network: which operations, in which order, on which memory. Made once; network.c runs the result.
+ * Plans a network: which operations, in which order, on which memory. Made once; network_run.c runs the result.
  *
  * Forward. Layers come in an order in which they can be computed. A batch-norm is split: its statistics follow the
- * convolution at once (or are part of it, where the device planned it so), its coefficients are finalised when the whole
- * batch is done, and it is applied only when a reader needs its output, so that applying, convolving and summing share a
- * chunk.
+ * convolution at once (or are part of it, where the device planned it so), its coefficients are finalised when the
+ * whole batch is done, and it is applied only when a reader needs its output, so that applying, convolving and summing
+ * share a chunk.
  *
  * Backward. The forward list, read backwards: apply becomes reduce (gradient through the activation and the two sums),
  * finalise becomes finalise, a convolution becomes batch-norm backward apply and backward data; its weight gradient

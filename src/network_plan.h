@@ -1,5 +1,5 @@
-/* The inside of a network: its operations and tensors. Shared by network_plan.c (makes them) and network.c (runs them).
- */
+/* The inside of a network: its operations and tensors. Shared by network_plan.c (makes them), network_run.c (runs them)
+ * and network.c. */
 #ifndef RDP_NETWORK_PLAN_H
 #define RDP_NETWORK_PLAN_H
 
@@ -82,6 +82,14 @@ struct rdp_network_plan {
     int stamp_count;
     double seconds[RDP_OP_KINDS];
 };
+
+/* The rows of a layer: BN weight, bias, running mean, running variance; fc weight, bias; conv weight. */
+enum { RDP_ROW_WEIGHT, RDP_ROW_BIAS, RDP_ROW_RUNNING_MEAN, RDP_ROW_RUNNING_VAR };
+/* Where one of them begins in `flat`. */
+static inline float *rdp_network_row(const struct rdp_network *network, float *flat, int layer, int which)
+{
+    return flat + network->rows[network->model->layers[layer].first_parameter + which].offset;
+}
 
 /* Makes the operations, tensors, convolutions and the layout of the flat arrays (rows, boundaries, counts). */
 int rdp_network_plan_create(struct rdp_network *network);

@@ -14,7 +14,7 @@ static const struct {
     enum rdp_optimiser_kind kind;
     const char *state[RDP_OPTIMISER_ARRAYS]; /* PyTorch's keys, in the kernels' order */
     bool averages;                           /* of its own accord */
-} optimisers[] = {
+} optimisers[RDP_OPTIMIZERS] = {
     [RDP_OPTIMIZER_SGD] = {RDP_SGD, {"momentum_buffer"}, false},
     [RDP_OPTIMIZER_ADAM] = {RDP_ADAM, {"exp_avg", "exp_avg_sq"}, false},
     [RDP_OPTIMIZER_ADAMW] = {RDP_ADAMW, {"exp_avg", "exp_avg_sq"}, false},
@@ -63,12 +63,6 @@ bool rdp_optimiser_evaluates_averages(const struct rdp_options *options)
            (options->evaluate_weights == RDP_WEIGHTS_AUTO && options->ema > 0);
 }
 
-static bool is_stem(const struct rdp_model *model, int parameter)
-{
-    const struct rdp_layer *layer = &model->layers[model->parameters[parameter].layer];
-    return layer->kind == RDP_LAYER_CONV && layer->input == RDP_NO_LAYER;
-}
-
 static bool is_bn_bias(const struct rdp_model *model, int parameter)
 {
     const struct rdp_layer *layer = &model->layers[model->parameters[parameter].layer];
@@ -81,10 +75,8 @@ static struct rdp_update_row row_of(const struct rdp_network *network, const str
     struct rdp_update_row row = {.offset = network->rows[parameter].offset,
                                  .count = network->rows[parameter].stored_count,
                                  .weight_decay = model->parameters[parameter].decays ? (float)options->weight_decay : 0,
-                                 .lr = 1,
+                                 .lr = model->layers[model->parameters[parameter].layer].frozen ? 0 : 1,
                                  .adapts = model->parameters[parameter].dims_count > 1};
-    if (options->freeze_stem && is_stem(model, parameter))
-        row.lr = 0;
     if (is_bn_bias(model, parameter)) {
         row.lr = (float)options->bn_bias_lr;
         /* A step shrinks them by rate x decay: as much as all other rows, as Jordan 2024 has it. */

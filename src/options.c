@@ -1,20 +1,17 @@
 /*
- * The option table and what follows from it alone: defaults, look-up, comparison, checks across options.
- * options_values.c turns values into text and back, options_recipe.c reads and writes recipes, options_parse.c reads
- * the command line and options_help.c prints --help; all walk this table. A new option is a field in options.h and a
- * row here.
+ * The option table and what follows from it alone: defaults, look-up, comparison. options_values.c turns values into
+ * text and back, options_recipe.c reads and writes recipes, options_parse.c reads the command line and options_help.c
+ * prints --help; all walk this table. options_check.c checks what one option alone cannot know. A new option is a
+ * field in options.h and a row here.
  */
 #include "options.h"
 
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "base/status.h"
 #include "base/text.h"
 #include "options_table.h"
-#include "schedule.h"
 
 _Static_assert(sizeof(enum rdp_block) == sizeof(int), "choices are stored as int");
 
@@ -148,8 +145,7 @@ const struct rdp_option rdp_option_rows[] = {
     YES_NO("nesterov", nesterov, "no", DECIDES, TRAIN | BENCH, "sgd: Nesterov's momentum"),
     REAL("weight-decay", weight_decay, "auto", 0, 1, DECIDES | AUTO, TRAIN | BENCH,
          "added to the gradient, times the weight (adamw, lamb: decoupled); auto: sgd and lars 5e-4, adamw and lamb "
-         "0.01, "
-         "else 0"),
+         "0.01, else 0"),
     YES_NO("decay-bn", decay_bn, "yes", DECIDES, TRAIN | BENCH,
            "weight decay also on batch-norm weights and biases and the last bias, as PyTorch does"),
     REAL("bn-bias-lr", bn_bias_lr, "1", 0, 1e6, DECIDES, TRAIN | BENCH,
@@ -289,10 +285,10 @@ const struct rdp_option rdp_option_rows[] = {
             "steps between looks at the loss and at signals; 0: 1 on CPUs, 16 on GPUs"),
     TEXT("profile-steps", "A:B", profile_steps, "", 0, TRAIN,
          "GPU: steps that a profiler collects, as with nsys profile --capture-range=cudaProfilerApi"),
-    YES_NO("plot", plot, "yes", 0, TRAIN, "draw losses, accuracy, learning rate and confusion matrix when the run ends"),
+    YES_NO("plot", plot, "yes", 0, TRAIN,
+           "draw losses, accuracy, learning rate and confusion matrix when the run ends"),
     INTEGER("samples", samples, "8", 1, 64, 0, SHEET, "training images on the sheet, one per row"),
-    INTEGER("variants", variants, "8", 1, 64, 0, SHEET,
-            "epochs on the sheet, one per column behind the image itself"),
+    INTEGER("variants", variants, "8", 1, 64, 0, SHEET, "epochs on the sheet, one per column behind the image itself"),
     TEXT("vary", "NAME=V,V;...", vary, "", RDP_OPTION_NO_RECIPE, RDP_CMD_SWEEP,
          "options to vary and their values, as in \"lr=0.1,0.3;batch=64,128\"; of several, all combinations; values "
          "that hold commas are separated by |, as in \"blocks=5,4,3|3,3,3\""),
@@ -363,8 +359,12 @@ void rdp_options_begin(struct rdp_options *options)
 /* Whether the learning rate follows the distance to the run's end. If not, a longer run continues a shorter one. */
 static bool looks_at_the_end(enum rdp_schedule_kind schedule)
 {
-    return schedule == RDP_SCHEDULE_COSINE || schedule == RDP_SCHEDULE_ONECYCLE ||
-           schedule == RDP_SCHEDULE_POLYNOMIAL;
+    return schedule == RDP_SCHEDULE_COSINE || schedule == RDP_SCHEDULE_ONECYCLE || schedule == RDP_SCHEDULE_POLYNOMIAL;
+}
+
+bool rdp_options_given(const struct rdp_options *options, const char *name)
+{
+    return options->given[rdp_option_find(name) - rdp_option_rows];
 }
 
 void rdp_options_overlay(struct rdp_options *options, const struct rdp_options *from)
@@ -378,6 +378,14 @@ void rdp_options_overlay(struct rdp_options *options, const struct rdp_options *
     }
 }
 
+/* --schedule plateau goes by the evaluations, so what they are decides the training's result. */
+static bool decides(const struct rdp_option *option, bool plateau)
+{
+    const bool of_evaluations = option->offset == FIELD(evaluate_every) || option->offset == FIELD(evaluate_flip) ||
+                                option->offset == FIELD(evaluate_weights);
+    return (option->flags & RDP_OPTION_DECIDES) || (plateau && of_evaluations);
+}
+
 void rdp_options_differences(const struct rdp_options *a, const struct rdp_options *b, char *names, size_t size)
 {
     char text_a[RDP_OPTION_TEXT_MAX], text_b[RDP_OPTION_TEXT_MAX];
@@ -386,7 +394,7 @@ void rdp_options_differences(const struct rdp_options *a, const struct rdp_optio
         names[0] = '\0';
     for (size_t i = 0; i < rdp_option_count && used < size; i++) {
         const struct rdp_option *option = &rdp_option_rows[i];
-        if (!(option->flags & RDP_OPTION_DECIDES))
+        if (!decides(option, a->schedule == RDP_SCHEDULE_PLATEAU))
             continue;
         if (option->offset == FIELD(epochs) && a->schedule == b->schedule && !looks_at_the_end(a->schedule))
             continue;
@@ -395,47 +403,16 @@ void rdp_options_differences(const struct rdp_options *a, const struct rdp_optio
     }
 }
 
-/* An option-A shortcut can only add channels. */
-static int check_pad_shortcut(const struct rdp_options *options)
-{
-    int before = options->stem_width;
-    for (int i = 0; i < options->widths.count; i++) {
-        int output = options->widths.values[i] * (options->block == RDP_BLOCK_BOTTLENECK ? 4 : 1);
-        if (output < before)
-            return rdp_fail(RDP_EUSAGE,
-                            "--shortcut pad: stage %d narrows from %d to %d channels, and padding can only add some; "
-                            "raise --widths or use --shortcut conv",
-                            i + 1, before, output);
-        before = output;
-    }
-    return RDP_OK;
-}
-
 const char *rdp_precision_text(const struct rdp_options *options)
 {
     return options->precision == RDP_BF16 ? "bf16" : options->precision == RDP_TF32 ? "tf32" : "fp32";
-}
-
-int rdp_options_profile(const struct rdp_options *options, int64_t *first, int64_t *last)
-{
-    const char *text = options->profile_steps;
-    char *colon, *end;
-    *first = *last = 0;
-    if (text[0] == '\0')
-        return RDP_OK;
-    *first = strtoll(text, &colon, 10);
-    *last = *colon == ':' ? strtoll(colon + 1, &end, 10) : 0;
-    if (*colon != ':' || end == colon + 1 || *end != '\0' || *first < 1 || *last < *first)
-        return rdp_fail(RDP_EUSAGE, "--profile-steps %s: give the first and the last step, from 1, as in 100:110",
-                        text);
-    return RDP_OK;
 }
 
 /* What an optimiser's options are unless the user says otherwise; the order is enum rdp_optimizer's. PyTorch's values,
  * but for SGD, whose are those of ResNet training, and LARS and LAMB, which PyTorch does not have. */
 static const struct {
     double lr, momentum, weight_decay, epsilon;
-} optimizer_defaults[] = {
+} optimizer_defaults[RDP_OPTIMIZERS] = {
     [RDP_OPTIMIZER_SGD] = {0.1, 0.9, 5e-4, 1e-8},    [RDP_OPTIMIZER_ADAM] = {1e-3, 0.9, 0, 1e-8},
     [RDP_OPTIMIZER_ADAMW] = {1e-3, 0.9, 0.01, 1e-8}, [RDP_OPTIMIZER_ADAMAX] = {2e-3, 0.9, 0, 1e-8},
     [RDP_OPTIMIZER_ADAGRAD] = {0.01, 0.9, 0, 1e-10}, [RDP_OPTIMIZER_RMSPROP] = {0.01, 0, 0, 1e-8},
@@ -461,85 +438,4 @@ void rdp_options_default(struct rdp_options *options)
 {
     rdp_options_begin(options);
     rdp_options_resolve(options);
-}
-
-static int check_validation(const struct rdp_options *options)
-{
-    const char *watcher = options->schedule == RDP_SCHEDULE_PLATEAU ? "--schedule plateau"
-                          : options->early_stopping > 0             ? "--early-stopping"
-                                                                    : NULL;
-    const char *what = watcher == NULL && options->final_test == RDP_FINAL_BEST ? "--final-test best" : watcher;
-    if (what != NULL && options->val_fraction == 0)
-        return rdp_fail(RDP_EUSAGE,
-                        "%s goes by the validation loss, and there is no validation set: take one with --val-fraction "
-                        "0.1, say",
-                        what);
-    if (watcher != NULL && options->evaluate_every == 0)
-        return rdp_fail(RDP_EUSAGE,
-                        "%s goes by the validation loss, and --evaluate-every 0 measures it only when the run ends: "
-                        "take --evaluate-every 1",
-                        watcher);
-    if (options->final_test == RDP_FINAL_BEST && options->checkpoint_epochs == 0 && options->checkpoint_steps == 0 &&
-        options->checkpoint_minutes == 0)
-        return rdp_fail(RDP_EUSAGE, "--final-test best takes the best weights from their checkpoint, and checkpoints "
-                                    "are off: take --checkpoint-epochs 1, or --final-test last");
-    return RDP_OK;
-}
-
-static int check_schedule(const struct rdp_options *options)
-{
-    const bool lowers = options->schedule == RDP_SCHEDULE_COSINE || options->schedule == RDP_SCHEDULE_POLYNOMIAL ||
-                        options->schedule == RDP_SCHEDULE_PLATEAU;
-    if (lowers && options->min_lr > rdp_schedule_base_lr(options))
-        return rdp_fail(RDP_EUSAGE, "--min-lr %g is above the learning rate %g that the schedule begins with",
-                        options->min_lr, rdp_schedule_base_lr(options));
-    for (int i = 1; i < options->milestones.count; i++)
-        if (options->milestones.values[i] <= options->milestones.values[i - 1])
-            return rdp_fail(RDP_EUSAGE, "--milestones: %g does not come after %g: give them in ascending order",
-                            options->milestones.values[i], options->milestones.values[i - 1]);
-    return RDP_OK;
-}
-
-static int check_training(const struct rdp_options *options)
-{
-    if (options->nesterov && options->momentum == 0)
-        return rdp_fail(RDP_EUSAGE, "--nesterov needs a --momentum above 0");
-    if (options->ema > 0 && options->optimizer == RDP_OPTIMIZER_ASGD)
-        return rdp_fail(RDP_EUSAGE,
-                        "--ema with --optimizer asgd: asgd keeps an average of its own; drop one of the two");
-    if (options->evaluate_weights == RDP_WEIGHTS_AVERAGED && options->ema == 0 &&
-        options->optimizer != RDP_OPTIMIZER_ASGD)
-        return rdp_fail(RDP_EUSAGE, "--evaluate-weights averaged: nothing averages them; add --ema 0.999, say, or "
-                                    "--optimizer asgd");
-    if (options->dropout.count != 1 && options->dropout.count != options->blocks.count)
-        return rdp_fail(RDP_EUSAGE,
-                        "--dropout has %d values, --blocks has %d stages: give one for all or one per stage",
-                        options->dropout.count, options->blocks.count);
-    RDP_TRY(rdp_options_check_augmentation(options));
-    RDP_TRY(check_schedule(options));
-    return check_validation(options);
-}
-
-int rdp_options_check(const struct rdp_options *options)
-{
-    int64_t first, last;
-    RDP_TRY(rdp_options_profile(options, &first, &last));
-    if (options->blocks.count != options->widths.count)
-        return rdp_fail(RDP_EUSAGE, "--blocks has %d stages, --widths has %d: give both one number per stage",
-                        options->blocks.count, options->widths.count);
-    if (options->shortcut == RDP_SHORTCUT_PAD)
-        RDP_TRY(check_pad_shortcut(options));
-    if (options->batch % options->accumulate != 0)
-        return rdp_fail(RDP_EUSAGE,
-                        "--batch %d is not a multiple of --accumulate %d: micro-batches must be of one size",
-                        options->batch, options->accumulate);
-    if (options->warmup_epochs >= options->epochs)
-        return rdp_fail(RDP_EUSAGE, "--warmup-epochs %g leaves nothing of --epochs %d: choose a shorter warm-up",
-                        options->warmup_epochs, options->epochs);
-    if (options->fuse_statistics == RDP_FUSE_STATISTICS_YES && options->precision != RDP_BF16)
-        return rdp_fail(RDP_EUSAGE,
-                        "--fuse-statistics yes with --precision %s: only bf16 convolutions can; take "
-                        "--precision bf16 or --fuse-statistics no",
-                        rdp_precision_text(options));
-    return check_training(options);
 }

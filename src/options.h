@@ -28,7 +28,8 @@ enum rdp_optimizer {
     RDP_OPTIMIZER_RMSPROP,
     RDP_OPTIMIZER_ASGD,
     RDP_OPTIMIZER_LARS,
-    RDP_OPTIMIZER_LAMB
+    RDP_OPTIMIZER_LAMB,
+    RDP_OPTIMIZERS /* how many */
 };
 enum rdp_schedule_kind {
     RDP_SCHEDULE_CONSTANT,
@@ -224,7 +225,8 @@ void rdp_options_default(struct rdp_options *options);
  * ends options). Starts from the defaults, reads the recipe named on the command line, then applies the command
  * line; of an option given twice the last counts. Then checks what the command requires and, where it takes model
  * options, calls rdp_options_check(). A sweep's recipe and checks are left to sweep.h, which puts each case together.
- * Words that are no options are moved to argv's front, and options->arguments points there. RDP_EUSAGE with the option, the value, what is valid and the nearest name. */
+ * Words that are no options are moved to argv's front, and options->arguments points there. RDP_EUSAGE with the option,
+ * the value, what is valid and the nearest name. */
 int rdp_options_parse(struct rdp_options *options, int command, const char *command_name, int argc, char **argv);
 /* Which options act (options_effect.c). What --NAME needs to act and these options lack ("--schedule step"), or NULL. */
 const char *rdp_options_missing(const struct rdp_options *options, const char *name);
@@ -252,6 +254,9 @@ struct rdp_option_sections {
 };
 /* Reads such a file with the rules of recipes; a key may stand once in each section. RDP_EUSAGE names file and line. */
 int rdp_options_read_sections(const char *path, const struct rdp_option_sections *sections);
+/* Whether the command line (or a sweep's section) has the option `name`, which the table must have: its value may equal
+ * the default. */
+bool rdp_options_given(const struct rdp_options *options, const char *name);
 /* Sets in `options` what `from` was given, and marks it as given. */
 void rdp_options_overlay(struct rdp_options *options, const struct rdp_options *from);
 /* "fp32", as --precision says it. */
@@ -275,7 +280,8 @@ void rdp_options_help(FILE *out, int command);
 int rdp_options_to_text(const struct rdp_options *options, char **text);
 /* Names of the options whose values differ and which decide the training's result (not paths, threads, reporting),
  * joined by ", " into `names`; "" if none. For resume: what may not change. epochs counts only with a schedule that
- * looks at the run's end (cosine, onecycle, polynomial): otherwise a longer run is the shorter one continued. */
+ * looks at the run's end (cosine, onecycle, polynomial): otherwise a longer run is the shorter one continued; what
+ * decides evaluations (evaluate-every, -flip, -weights) only with plateau, which goes by them. */
 void rdp_options_differences(const struct rdp_options *a, const struct rdp_options *b, char *names, size_t size);
 
 #endif

@@ -1,8 +1,8 @@
 /*
  * Recipes: INI files whose keys are option names, read by inih; and files whose sections each are a set of options
- * (sweep.h). A line holds at most INI_MAX_LINE (200) bytes there, and a line that begins with a blank continues the value before it; long paths are written and read back that way.
- * inih itself goes on after an error and would split a long line in two, so the reader below hands it one whole line
- * at a time and stops at the first bad one.
+ * (sweep.h). A line holds at most INI_MAX_LINE (200) bytes there, and a line that begins with a blank continues the
+ * value before it; long paths are written and read back that way. inih itself goes on after an error and would split a
+ * long line in two, so the reader below hands it one whole line at a time and stops at the first bad one.
  */
 #include <errno.h>
 #include <ini.h>
@@ -20,14 +20,14 @@
 enum { RECIPE_BYTES_MAX = 1 << 20, VALUE_BYTES_PER_LINE = 150 };
 
 struct recipe_reader {
-    struct rdp_options *options; /* NULL before the first section of a file of sections */
+    struct rdp_options *options;                /* NULL before the first section of a file of sections */
     const struct rdp_option_sections *sections; /* NULL: a recipe, whose headings mean nothing */
-    const char *rest;  /* of the text, not read yet */
-    int line;          /* number of the line that was read last */
-    bool indented;     /* it begins with a blank */
-    const struct rdp_option *previous; /* what an indented line continues, NULL after a section's heading */
-    int *first_line;   /* per option: where it was set, 0 if it was not; in a file of sections, by this section */
-    int bad_line;      /* 0: none */
+    const char *rest;                           /* of the text, not read yet */
+    int line;                                   /* number of the line that was read last */
+    bool indented;                              /* it begins with a blank */
+    const struct rdp_option *previous;          /* what an indented line continues, NULL after a section's heading */
+    int *first_line; /* per option: where it was set, 0 if it was not; in a file of sections, by this section */
+    int bad_line;    /* 0: none */
     char reason[RDP_OPTION_REASON_MAX + 2 * RDP_OPTION_TEXT_MAX];
 };
 

@@ -29,32 +29,12 @@ struct matrix {
     int64_t *counts;          /* [true][predicted] */
 };
 
-/* Cuts the next field off a row, without its quotes; NULL at the end. */
-static char *next_field(char **rest)
-{
-    char *field = *rest, *to = field, *from = field;
-    bool quoted = field != NULL && *field == '"';
-    if (field == NULL)
-        return NULL;
-    for (from += quoted; *from != '\0' && (quoted || *from != ','); from++) {
-        if (quoted && *from == '"' && from[1] != '"') {
-            quoted = false; /* what follows, up to the comma, would be malformed: it is kept */
-            continue;
-        }
-        from += quoted && *from == '"';
-        *to++ = *from;
-    }
-    *rest = *from == ',' ? from + 1 : NULL;
-    *to = '\0';
-    return field;
-}
-
 static int read_names(const char *path, char *line, struct matrix *matrix)
 {
     char *rest = line;
-    if (line == NULL || next_field(&rest) == NULL || rest == NULL)
+    if (line == NULL || rdp_csv_next_field(&rest) == NULL || rest == NULL)
         return rdp_fail(RDP_EUSAGE, "%s:1: the header names no classes; this is no file of train", path);
-    for (char *name; (name = next_field(&rest)) != NULL;) {
+    for (char *name; (name = rdp_csv_next_field(&rest)) != NULL;) {
         if (matrix->classes == CLASSES_MAX)
             return rdp_fail(RDP_EUSAGE, "%s:1: more than %d classes; this is no file of train", path, CLASSES_MAX);
         matrix->names[matrix->classes++] = name;
@@ -64,9 +44,9 @@ static int read_names(const char *path, char *line, struct matrix *matrix)
 
 static int read_counts(const char *path, int row, char *line, struct matrix *matrix)
 {
-    char *rest = line, *field = line == NULL ? NULL : next_field(&rest);
+    char *rest = line, *field = line == NULL ? NULL : rdp_csv_next_field(&rest);
     int column = 0;
-    for (; field != NULL && (field = next_field(&rest)) != NULL; column++) {
+    for (; field != NULL && (field = rdp_csv_next_field(&rest)) != NULL; column++) {
         int64_t *count = &matrix->counts[(size_t)row * (size_t)matrix->classes + (size_t)column];
         if (column == matrix->classes || !rdp_parse_integer(field, count) || *count < 0)
             break;
@@ -128,14 +108,7 @@ static void draw(FILE *out, const void *what)
     const double label = fmin(260, 7.5 * (double)longest + 12); /* an estimate: no font is at hand to measure with */
     const double left = 34 + label, top = 84 + 0.75 * label, right = left + edge, bottom = top + edge;
     const double width = fmax(right + 0.75 * label, 420), height = bottom + 24;
-    fprintf(out,
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" viewBox=\"0 0 %.0f %.0f\" "
-            "font-family=\"'DejaVu Sans', Verdana, Helvetica, Arial, sans-serif\">\n"
-            "<rect width=\"100%%\" height=\"100%%\" fill=\"#ffffff\"/>\n",
-            width, height, width, height);
-    rdp_svg_text(out, 24, 36, "font-size=\"19\" font-weight=\"bold\" fill=\"#111111\"", "Confusion matrix");
-    rdp_svg_text(out, width - 24, 36, "font-size=\"12\" fill=\"#777777\" text-anchor=\"end\"", matrix->note);
+    rdp_svg_head(out, &(struct rdp_svg_canvas){width, height, 24, width - 24}, "Confusion matrix", matrix->note);
     rdp_svg_text(out, left, 78, "font-size=\"13\" fill=\"#333333\"", "predicted class");
     fprintf(out, "<g transform=\"translate(20 %.1f) rotate(-90)\">", (top + bottom) / 2);
     rdp_svg_text(out, 0, 0, "text-anchor=\"middle\" font-size=\"13\" fill=\"#333333\"", "true class");

@@ -1,14 +1,11 @@
 /* Reading tables and writing drawings; see plot_files.h. */
 #include "plot_files.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
-#include "base/memory.h"
 #include "base/status.h"
-#include "base/text.h"
 #include "io/durable.h"
 
 void rdp_plot_run_name(const char *run_dir, char name[256])
@@ -43,20 +40,10 @@ int rdp_plot_table(const char *path, const char *const *names, int count, struct
 int rdp_plot_save(const struct rdp_plot_target *target, const char *name, void (*draw)(FILE *out, const void *what),
                   const void *what)
 {
-    char path[4096], *svg = NULL;
-    size_t size = 0;
+    char path[4096];
     if (snprintf(path, sizeof path, "%s/%s", target->directory, name) >= (int)sizeof path)
         return rdp_fail(RDP_EUSAGE, "%s: the path is too long for %s; choose a shorter one", target->directory, name);
-    FILE *out = open_memstream(&svg, &size);
-    if (out != NULL)
-        draw(out, what);
-    if (out == NULL || fclose(out) != 0) {
-        free(svg);
-        return rdp_fail(RDP_ENOMEM, "%s: out of memory while drawing", path);
-    }
-    struct rdp_bytes piece = {svg, size};
-    int status = rdp_durable_write(path, &piece, 1);
-    free(svg);
+    int status = rdp_durable_print(path, draw, what);
     if (status == RDP_OK && target->say)
         rdp_say("%s\n", path);
     return status;

@@ -7,12 +7,12 @@
 
 #include "base/text.h"
 
-#define WIDTH 800.0
-#define HEIGHT 480.0
-#define LEFT 78.0    /* the plot area's edges */
-#define RIGHT 776.0
-#define TOP 84.0
-#define BOTTOM 424.0
+#define WIDTH      800.0
+#define HEIGHT     480.0
+#define LEFT       78.0 /* the plot area's edges */
+#define RIGHT      776.0
+#define TOP        84.0
+#define BOTTOM     424.0
 #define VALUE_MOST 1e15
 enum { MARKERS_MOST = 60, NOTE_BYTES = 60, NAME_BYTES = 38 };
 
@@ -162,7 +162,7 @@ static void put_axes(FILE *out, const struct rdp_chart *chart, const struct axis
         rdp_svg_text(out, place(x_axis, value, LEFT, RIGHT), BOTTOM + 20, "text-anchor=\"middle\"", label);
     for (double tick = ceil(y_axis->low / y_axis->step - 1e-6); tick <= last; tick++)
         rdp_svg_text(out, LEFT - 10, place(y_axis, tick * y_axis->step, BOTTOM, TOP) + 4, "text-anchor=\"end\"",
-                 tick_label(y_axis, tick * y_axis->step, label));
+                     tick_label(y_axis, tick * y_axis->step, label));
     rdp_svg_text(out, (LEFT + RIGHT) / 2, BOTTOM + 43, "text-anchor=\"middle\" font-size=\"13\"", chart->x_label);
     fprintf(out, "<g transform=\"translate(20 %.1f) rotate(-90)\">", (TOP + BOTTOM) / 2);
     rdp_svg_text(out, 0, 0, "text-anchor=\"middle\" font-size=\"13\"", chart->y_label);
@@ -208,28 +208,30 @@ static double put_legend(FILE *out, const struct rdp_chart_series *series, doubl
     return x + 27 + 7.9 * (double)strlen(series->name) + 6.9 * (double)strlen(series->legend) + 18;
 }
 
-static void put_head(FILE *out, double height, const char *title, const char *note)
+void rdp_svg_head(FILE *out, const struct rdp_svg_canvas *canvas, const char *title, const char *note)
 {
-    fprintf(out, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
+    fprintf(out,
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" viewBox=\"0 0 %.0f %.0f\" "
             "font-family=\"'DejaVu Sans', Verdana, Helvetica, Arial, sans-serif\">\n"
-            "<rect width=\"100%%\" height=\"100%%\" fill=\"#ffffff\"/>\n", WIDTH, height, WIDTH, height);
-    rdp_svg_text(out, LEFT, 36, "font-size=\"19\" font-weight=\"bold\" fill=\"#111111\"", title);
-    rdp_svg_text(out, RIGHT, 36, "font-size=\"12\" fill=\"#777777\" text-anchor=\"end\"", note);
+            "<rect width=\"100%%\" height=\"100%%\" fill=\"#ffffff\"/>\n",
+            canvas->width, canvas->height, canvas->width, canvas->height);
+    rdp_svg_text(out, canvas->left, 36, "font-size=\"19\" font-weight=\"bold\" fill=\"#111111\"", title);
+    rdp_svg_text(out, canvas->right, 36, "font-size=\"12\" fill=\"#777777\" text-anchor=\"end\"", note);
 }
 
 void rdp_chart_write(FILE *out, const struct rdp_chart *chart)
 {
     struct axis x_axis = make_x_axis(chart), y_axis = make_y_axis(chart);
     double legend_x = LEFT;
-    put_head(out, HEIGHT, chart->title, chart->note);
+    rdp_svg_head(out, &(struct rdp_svg_canvas){WIDTH, HEIGHT, LEFT, RIGHT}, chart->title, chart->note);
     put_axes(out, chart, &x_axis, &y_axis);
     for (int s = 0; s < chart->series_count; s++)
         if (put_series(out, chart, &chart->series[s], &x_axis, &y_axis))
             legend_x = put_legend(out, &chart->series[s], legend_x);
     if (legend_x == LEFT)
         rdp_svg_text(out, (LEFT + RIGHT) / 2, (TOP + BOTTOM) / 2,
-                 "font-size=\"14\" fill=\"#777777\" text-anchor=\"middle\"", "no values yet");
+                     "font-size=\"14\" fill=\"#777777\" text-anchor=\"middle\"", "no values yet");
     fputs("</svg>\n", out);
 }
 
@@ -239,7 +241,7 @@ void rdp_bars_write(FILE *out, const struct rdp_bars *bars)
     struct axis axis = {0, bars->most, 0, 0};
     char label[32];
     set_step(&axis, round_step(bars->most, 5));
-    put_head(out, bottom + 56, bars->title, "");
+    rdp_svg_head(out, &(struct rdp_svg_canvas){WIDTH, bottom + 56, LEFT, RIGHT}, bars->title, "");
     fputs("<g font-size=\"12\" fill=\"#333333\">\n", out);
     for (double tick = 0; tick * axis.step <= axis.high; tick++) {
         double x = place(&axis, tick * axis.step, left, right);

@@ -1,5 +1,5 @@
 /* Charts as SVG documents: lines with axes, round ticks, grid, legend, title; bars with their names. plot.c and
- * sweep_table.c decide what is drawn; text, for plot_confusion.c as well. */
+ * sweep_table.c decide what is drawn; head and text, for plot_confusion.c as well. */
 #ifndef RDP_PLOT_SVG_H
 #define RDP_PLOT_SVG_H
 
@@ -16,16 +16,21 @@ struct rdp_chart {
     const char *title, *note; /* the note stands at the right, in grey: the run's name */
     const char *x_label, *y_label;
     size_t points;
-    const double *x;          /* `points` whole numbers >= 0, not falling; with x_labels any numbers, not falling */
+    const double *x;             /* `points` whole numbers >= 0, not falling; with x_labels any numbers, not falling */
     const char *const *x_labels; /* what stands below each point, in place of an axis from 0; NULL: an axis */
     const struct rdp_chart_series *series;
-    int series_count;         /* at most 3: what the legend's line holds */
+    int series_count;          /* at most 3: what the legend's line holds */
     double y_floor, y_ceiling; /* where the axis ends at the latest; NAN: the data decide. A finite floor is shown */
 };
 
 /* Values beyond 1e15 count as missing: a loss that ran away must not flatten what was before. Errors show in
  * ferror(out). */
 void rdp_chart_write(FILE *out, const struct rdp_chart *chart);
+/* Begins a document: white, with a title at `left` and a note, in grey, that ends at `right`. In pixels. */
+struct rdp_svg_canvas {
+    double width, height, left, right;
+};
+void rdp_svg_head(FILE *out, const struct rdp_svg_canvas *canvas, const char *title, const char *note);
 /* A text element, escaped, of at most 60 bytes; bytes that are no UTF-8 become U+FFFD. `attributes` are taken as is. */
 void rdp_svg_text(FILE *out, double x, double y, const char *attributes, const char *text);
 

@@ -21,19 +21,23 @@ void rdp_run_dir_path(const struct rdp_options *options, const char *name, char 
     snprintf(path, size, "%s/%s", options->run_dir, name);
 }
 
+void rdp_run_dir_stem(const char *path, char *stem, size_t size)
+{
+    const char *base = strrchr(path, '/');
+    snprintf(stem, size, "%.*s", (int)size - 1, base == NULL ? path : base + 1);
+    char *dot = strrchr(stem, '.');
+    if (dot != NULL && dot != stem)
+        *dot = '\0';
+}
+
 /* "runs/basic-2111-20261121-143000" */
 static void default_name(struct rdp_options *options)
 {
-    char stem[128] = "resnet", stamp[32];
+    char stem[101] = "resnet", stamp[32];
     struct tm utc;
     time_t seconds = time(NULL);
-    const char *base = strrchr(options->recipe, '/');
-    if (options->recipe[0] != '\0') {
-        snprintf(stem, sizeof stem, "%.100s", base == NULL ? options->recipe : base + 1);
-        char *dot = strrchr(stem, '.');
-        if (dot != NULL && dot != stem)
-            *dot = '\0';
-    }
+    if (options->recipe[0] != '\0')
+        rdp_run_dir_stem(options->recipe, stem, sizeof stem);
     gmtime_r(&seconds, &utc);
     strftime(stamp, sizeof stamp, "%Y%m%d-%H%M%S", &utc);
     snprintf(options->run_dir, sizeof options->run_dir, "runs/%s-%s", stem, stamp);
@@ -87,10 +91,9 @@ static int remove_checkpoints(const char *directory)
 /* --force: nor may a result of it lie beside those of the new run, which may not write one of that name. */
 static int remove_results(const struct rdp_options *options)
 {
-    static const char *const names[] = {"steps.csv",       "summary.json",     "classes.csv",
-                                        "confusion.csv",   "confusion.svg",    "loss.svg",
-                                        "accuracy.svg",    "learning-rate.svg", "loss-steps.svg",
-                                        "learning-rate-steps.svg"};
+    static const char *const names[] = {
+        "steps.csv", "summary.json", "classes.csv",       "confusion.csv",  "confusion.svg",
+        "loss.svg",  "accuracy.svg", "learning-rate.svg", "loss-steps.svg", "learning-rate-steps.svg"};
     char path[RDP_PATH_MAX + 32];
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         rdp_run_dir_path(options, names[i], path, sizeof path);

@@ -13,6 +13,8 @@
  * another process uses it. Agreed by all ranks. *lock is rank 0's descriptor, -1 elsewhere; closing it ends the lock.
  */
 int rdp_run_dir_open(struct rdp_options *options, struct rdp_comm *comm, int *lock);
+/* "basic-2111" of "jobs/recipes/basic-2111.ini", cut to `size`: what directories are named after. */
+void rdp_run_dir_stem(const char *path, char *stem, size_t size);
 /* "<run dir>/checkpoints" and other names in it. */
 void rdp_run_dir_path(const struct rdp_options *options, const char *name, char *path, size_t size);
 

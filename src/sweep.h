@@ -3,8 +3,8 @@
  * sweep_read.c reads the file of sections and --vary, sweep_make.c puts the cases together; sweep_case.c tells from a
  * case's run directory where it stands; sweep_table.c writes the tables and the plot; cmd_sweep.c runs the cases.
  *
- * Nothing but the cases' run directories says what is finished: a sweep that was killed goes on when the same command is
- * run again, and its tables are made anew from the runs' own files.
+ * Nothing but the cases' run directories says what is finished: a sweep that was killed goes on when the same command
+ * is run again, and its tables are made anew from the runs' own files.
  */
 #ifndef RDP_SWEEP_H
 #define RDP_SWEEP_H
@@ -56,8 +56,8 @@ struct rdp_sweep {
 int rdp_sweep_make(struct rdp_sweep **sweep, const struct rdp_options *options);
 void rdp_sweep_destroy(struct rdp_sweep *sweep);
 
-/* Finds state, result and `anew` from the run directory. RDP_EUSAGE: it holds a run with other options (and `force` does
- * not say to replace it), or one of other data. */
+/* Finds state, result and `anew` from the run directory. RDP_EUSAGE: it holds a run with other options (and `force`
+ * does not say to replace it), or one of other data. */
 int rdp_sweep_look(struct rdp_sweep_case *one, bool force);
 
 /* The table for people, the caller's (free). */

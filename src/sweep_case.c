@@ -22,21 +22,29 @@ static int read_options(const char *path, struct rdp_options *options)
     return rdp_options_read_recipe(options, path);
 }
 
-/* The options by which the two runs' results differ: what resuming looks at, and how far the run goes. */
+/* Whether `names`, joined by ", ", has this one. */
+static bool lists(const char *names, const char *name)
+{
+    const size_t length = strlen(name);
+    for (const char *at = names; (at = strstr(at, name)) != NULL; at += length)
+        if ((at == names || at[-1] == ' ') && (at[length] == '\0' || at[length] == ','))
+            return true;
+    return false;
+}
+
+/* The options by which the two runs' results differ: what resuming looks at, how far the run goes, what is evaluated. */
 static void find_changes(const struct rdp_options *before, const struct rdp_options *now, char *names, size_t size)
 {
     static const char *const also[] = {"epochs",        "max-steps",      "evaluate-weights", "evaluate-every",
                                        "evaluate-flip", "early-stopping", "final-test"};
     char before_text[RDP_OPTION_TEXT_MAX], now_text[RDP_OPTION_TEXT_MAX];
     rdp_options_differences(before, now, names, size);
-    const bool has_epochs = strstr(names, "epochs") == names || strstr(names, ", epochs") != NULL;
     for (size_t i = 0; i < sizeof also / sizeof *also; i++) {
         const struct rdp_option *option = rdp_option_find(also[i]);
-        size_t used = strlen(names);
-        if ((i == 0 && has_epochs) ||
-            strcmp(rdp_option_format(option, before, before_text), rdp_option_format(option, now, now_text)) == 0)
-            continue;
-        snprintf(names + used, size - used, "%s%s", used == 0 ? "" : ", ", also[i]);
+        const size_t used = strlen(names);
+        if (!lists(names, also[i]) &&
+            strcmp(rdp_option_format(option, before, before_text), rdp_option_format(option, now, now_text)) != 0)
+            snprintf(names + used, size - used, "%s%s", used == 0 ? "" : ", ", also[i]);
     }
 }
 

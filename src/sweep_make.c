@@ -5,28 +5,19 @@
 
 #include "base/memory.h"
 #include "base/status.h"
+#include "run_dir.h"
 #include "sweep_read.h"
 
 /* ---- the sweep's own facts ---- */
-
-/* "report-3" of "jobs/sweeps/report-3.ini". */
-static void stem(const char *path, char *text, size_t size)
-{
-    const char *base = strrchr(path, '/');
-    snprintf(text, size, "%s", base == NULL ? path : base + 1);
-    char *dot = strrchr(text, '.');
-    if (dot != NULL && dot != text)
-        *dot = '\0';
-}
 
 static int name_sweep(struct rdp_sweep *sweep, const struct rdp_sweep_source *source)
 {
     const struct rdp_options *line = source->command_line;
     char name[RDP_PATH_MAX] = "resnet";
     if (line->argument_count > 0)
-        stem(line->arguments[0], name, sizeof name);
+        rdp_run_dir_stem(line->arguments[0], name, sizeof name);
     else if (line->recipe[0] != '\0')
-        stem(line->recipe, name, sizeof name);
+        rdp_run_dir_stem(line->recipe, name, sizeof name);
     size_t used = strlen(name);
     for (int i = 0; i < source->clause_count && used < sizeof name; i++)
         used += (size_t)snprintf(name + used, sizeof name - used, "-%s", source->clauses[i].option->name);

@@ -112,8 +112,8 @@ static char *trim(char *text)
     return text;
 }
 
-/* The clause for this option; a new one, or that of the file, which the command line's replaces. `own`: the first one of
- * the text that is being read. */
+/* The clause for this option; a new one, or that of the file, which the command line's replaces. `own`: the first one
+ * of the text that is being read. */
 static int find_clause(struct rdp_sweep_source *source, int own, const struct rdp_option *option,
                        struct rdp_sweep_clause **clause)
 {

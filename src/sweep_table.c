@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/memory.h"
 #include "base/status.h"
 #include "base/text.h"
+#include "io/csv.h"
 #include "io/durable.h"
 #include "plot_svg.h"
 #include "sweep.h"
@@ -114,53 +114,39 @@ static void put_row(struct grid *grid, const struct rdp_sweep *sweep, const stru
         fprintf(grid->out, "  %s\n", one == NULL ? "state" : state_name(one->state));
 }
 
-/* Closes a text that open_memstream() builds. */
-static int close_text(FILE *out, char **text, const char *what)
+static void put_text(FILE *out, const void *what)
 {
-    int failed = ferror(out);
-    if (fclose(out) == 0 && !failed)
-        return RDP_OK;
-    free(*text);
-    *text = NULL;
-    return rdp_fail(RDP_ENOMEM, "%s: out of memory", what);
-}
-
-int rdp_sweep_text(const struct rdp_sweep *sweep, char **text)
-{
-    struct grid grid = {0};
-    size_t size;
+    const struct rdp_sweep *sweep = what;
     const bool validation = has_validation(sweep);
-    grid.out = open_memstream(text, &size);
-    if (grid.out == NULL)
-        return rdp_fail(RDP_ENOMEM, "the sweep's table: out of memory");
-    fprintf(grid.out, "%s\n\n", sweep->title);
+    struct grid grid = {.out = out};
+    fprintf(out, "%s\n\n", sweep->title);
     for (int pass = 0; pass < 2; pass++) {
         grid.printing = pass == 1;
         put_row(&grid, sweep, NULL, validation);
         for (size_t i = 0; i < sweep->count; i++)
             put_row(&grid, sweep, &sweep->cases[i], validation);
     }
-    return close_text(grid.out, text, "the sweep's table");
 }
 
-/* ---- CSV (RFC 4180) ---- */
-
-static void put_field(FILE *out, const char *text)
+int rdp_sweep_text(const struct rdp_sweep *sweep, char **text)
 {
-    const bool quoted = strpbrk(text, ",\"\r\n") != NULL;
-    if (quoted)
-        fputc('"', out);
-    for (; *text != '\0'; text++) {
-        if (*text == '"')
-            fputc('"', out);
-        fputc(*text, out);
-    }
-    if (quoted)
-        fputc('"', out);
+    size_t size;
+    *text = NULL;
+    FILE *out = open_memstream(text, &size);
+    if (out != NULL)
+        put_text(out, sweep);
+    if (out != NULL && fclose(out) == 0)
+        return RDP_OK;
+    free(*text);
+    *text = NULL;
+    return rdp_fail(RDP_ENOMEM, "the sweep's table: out of memory");
 }
 
-static void put_csv(FILE *out, const struct rdp_sweep *sweep)
+/* ---- CSV ---- */
+
+static void put_csv(FILE *out, const void *what)
 {
+    const struct rdp_sweep *sweep = what;
     char cell[CELL_MAX];
     fputs("case", out);
     for (int i = 0; i < sweep->varied_count; i++)
@@ -170,10 +156,10 @@ static void put_csv(FILE *out, const struct rdp_sweep *sweep)
     fputs(",state\n", out);
     for (size_t c = 0; c < sweep->count; c++) {
         const struct rdp_sweep_case *one = &sweep->cases[c];
-        put_field(out, one->name);
+        rdp_csv_put_field(out, one->name);
         for (int i = 0; i < sweep->varied_count; i++) {
             fputc(',', out);
-            put_field(out, rdp_option_format(sweep->varied[i], &one->options, cell));
+            rdp_csv_put_field(out, rdp_option_format(sweep->varied[i], &one->options, cell));
         }
         for (int i = 0; i < COLUMNS; i++)
             fprintf(out, ",%s", isnan(value_of(one, i)) ? "" : rdp_format_real(cell, sizeof cell, value_of(one, i)));
@@ -248,67 +234,38 @@ static void put_bars(FILE *out, const struct rdp_sweep *sweep)
     rdp_bars_write(out, &bars);
 }
 
-static int put_plot(FILE *out, const struct rdp_sweep *sweep)
+static void put_plot(FILE *out, const void *what)
 {
+    const struct rdp_sweep *sweep = what;
     const struct rdp_option *option = numeric(sweep);
-    struct point *points;
-    void *memory;
+    struct point points[RDP_SWEEP_CASES_MAX];
+    char text[RDP_OPTION_TEXT_MAX];
     if (option == NULL) {
         put_bars(out, sweep);
-        return RDP_OK;
+        return;
     }
-    RDP_TRY(rdp_calloc(&memory, sweep->count, sizeof *points, "the sweep's plot"));
-    points = memory;
     for (size_t i = 0; i < sweep->count; i++) {
-        char text[RDP_OPTION_TEXT_MAX];
         rdp_option_format(option, &sweep->cases[i].options, text);
         rdp_parse_real(text, &points[i].x);
         points[i].y = 100 * sweep->cases[i].result.test_accuracy;
         snprintf(points[i].label, sizeof points[i].label, "%.31s", text);
     }
     put_points(out, sweep, option, points);
-    free(memory);
-    return RDP_OK;
 }
 
 /* ---- files ---- */
 
-static int write_text(const struct rdp_sweep *sweep, const char *name, const char *text)
+static int write_file(const struct rdp_sweep *sweep, const char *name, void (*put)(FILE *out, const void *what))
 {
     char path[RDP_PATH_MAX + 32];
-    const struct rdp_bytes piece = {text, strlen(text)};
     snprintf(path, sizeof path, "%s/%s", sweep->directory, name);
-    return rdp_durable_write(path, &piece, 1);
-}
-
-static int write_stream(const struct rdp_sweep *sweep, const char *name, bool plot)
-{
-    char *text = NULL;
-    size_t size;
-    int status = RDP_OK;
-    FILE *out = open_memstream(&text, &size);
-    if (out == NULL)
-        return rdp_fail(RDP_ENOMEM, "%s: out of memory", name);
-    if (plot)
-        status = put_plot(out, sweep);
-    else
-        put_csv(out, sweep);
-    int closed = close_text(out, &text, name);
-    status = status == RDP_OK ? closed : status;
-    if (status == RDP_OK)
-        status = write_text(sweep, name, text);
-    free(text);
-    return status;
+    return rdp_durable_print(path, put, sweep);
 }
 
 int rdp_sweep_write(const struct rdp_sweep *sweep)
 {
-    char *text;
     RDP_TRY(rdp_make_directory(sweep->directory));
-    RDP_TRY(rdp_sweep_text(sweep, &text));
-    int status = write_text(sweep, "sweep.txt", text);
-    free(text);
-    RDP_TRY(status);
-    RDP_TRY(write_stream(sweep, "sweep.csv", false));
-    return write_stream(sweep, "sweep.svg", true);
+    RDP_TRY(write_file(sweep, "sweep.txt", put_text));
+    RDP_TRY(write_file(sweep, "sweep.csv", put_csv));
+    return write_file(sweep, "sweep.svg", put_plot);
 }

@@ -70,6 +70,8 @@ static double rate_of(const struct rdp_trainer *trainer, int64_t step)
                                                               trainer->steps_per_epoch * trainer->options.epochs, step);
 }
 
+/* The rate of the step before, which asgd's decay asks for, has plateau's factor of now: at the first step after a
+ * reduction it is lower than PyTorch's. */
 static int start_step(struct rdp_trainer *trainer, int ahead)
 {
     const struct rdp_standing *standing = &trainer->standing;
@@ -147,7 +149,7 @@ static int evaluate(struct rdp_trainer *trainer, struct rdp_epoch_metrics *metri
     return RDP_OK;
 }
 
-/* What --steps and epochs of this process have cost since the last row of the table. */
+/* What steps and epochs of this process have cost since the last row of the table. */
 struct clocks {
     double begin, trained_seconds, exposed_seconds;
     int64_t trained_steps;

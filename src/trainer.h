@@ -68,8 +68,8 @@ const struct rdp_evaluation *rdp_trainer_result(const struct rdp_trainer *traine
 /* trainer_result.c. Collective. Rank 0 writes and draws what remains of the run; the accuracy line is the last word,
  * also when one of the files cannot be written. RDP_EIO also if a checkpoint could not be written earlier. */
 int rdp_trainer_report_result(const struct rdp_trainer *trainer);
-/* Of a run that diverged: every rank computed the same sum, and one of them speaks, unless that was done when a checkpoint
- * was refused. summary.json says how the run ended, without a result. RDP_ENUMERIC. Collective. */
+/* Of a run that diverged: every rank computed the same sum, and one of them speaks, unless that was done when a
+ * checkpoint was refused. summary.json says how the run ended, without a result. RDP_ENUMERIC. Collective. */
 int rdp_trainer_report_divergence(struct rdp_trainer *trainer);
 
 /* trainer_save.c. Collective. A checkpoint that cannot be written is a warning, sets save_failed, and *written is

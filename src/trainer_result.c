@@ -4,7 +4,6 @@
  */
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -23,21 +22,23 @@ static double accuracy_of(const struct rdp_evaluation *evaluation)
     return evaluation->count > 0 ? (double)evaluation->correct / (double)evaluation->count : NAN;
 }
 
-/* `state`: "done", or "diverged" for a run that has no result. */
-static int write_summary(const struct rdp_trainer *trainer, const char *state)
+/* What summary.json is about. `state`: "done", or "diverged" for a run that has no result. */
+struct summary {
+    const struct rdp_trainer *trainer;
+    const char *state;
+};
+
+static void put_summary(FILE *out, const void *what)
 {
-    char path[RDP_PATH_MAX + 32], *text = NULL;
-    size_t size = 0;
-    struct rdp_json json;
-    FILE *out = open_memstream(&text, &size);
+    const struct summary *summary = what;
+    const struct rdp_trainer *trainer = summary->trainer;
     const struct rdp_evaluation *test = rdp_trainer_result(trainer), *last = &trainer->last_test;
     const bool best = trainer->best_epoch > 0;
-    if (out == NULL)
-        return rdp_fail(RDP_ENOMEM, "summary.json: out of memory");
+    struct rdp_json json;
     rdp_json_begin(&json, out, 1);
     rdp_json_object(&json, NULL);
     rdp_json_text(&json, "program", "resnet-dp " RDP_VERSION " (" RDP_GIT_ID ")");
-    rdp_json_text(&json, "state", state);
+    rdp_json_text(&json, "state", summary->state);
     rdp_json_text(&json, "device", trainer->session->device->description);
     rdp_json_integer(&json, "ranks", trainer->session->comm->size);
     rdp_json_text(&json, "data", trainer->data.source);
@@ -64,15 +65,14 @@ static int write_summary(const struct rdp_trainer *trainer, const char *state)
                       : NAN);
     rdp_json_real(&json, "wall_seconds", rdp_now() - trainer->start_time);
     rdp_json_object_end(&json);
-    if (fclose(out) != 0) {
-        free(text);
-        return rdp_fail(RDP_ENOMEM, "summary.json: out of memory");
-    }
+}
+
+static int write_summary(const struct rdp_trainer *trainer, const char *state)
+{
+    const struct summary summary = {trainer, state};
+    char path[RDP_PATH_MAX + 32];
     rdp_run_dir_path(&trainer->options, "summary.json", path, sizeof path);
-    struct rdp_bytes piece = {text, size};
-    int status = rdp_durable_write(path, &piece, 1);
-    free(text);
-    return status;
+    return rdp_durable_print(path, put_summary, &summary);
 }
 
 static int write_files(const struct rdp_trainer *trainer)

@@ -143,8 +143,7 @@ static int resume(struct rdp_trainer *trainer)
     RDP_TRY(rdp_checkpoint_read(&checkpoint, trainer->resumed_from));
     int status = check_same_training(trainer, checkpoint, trainer->resumed_from);
     if (status == RDP_OK)
-        status =
-            rdp_snapshot_restore(checkpoint, trainer->step->updater, &trainer->standing, trainer->session->comm);
+        status = rdp_snapshot_restore(checkpoint, trainer->step->updater, &trainer->standing, trainer->session->comm);
     rdp_checkpoint_destroy(checkpoint);
     return status;
 }

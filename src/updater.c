@@ -158,5 +158,7 @@ int rdp_updater_hide_averages(struct rdp_updater *updater)
     struct rdp_network *network = updater->network;
     RDP_TRY(copy_parameters(updater, network->parameters, network->gradients));
     RDP_TRY(copy_state(updater, network->state, updater->trained_state));
+    /* Backward overwrites all but a frozen row's, and what stays there is summed over ranks in every step. */
+    RDP_TRY(network->device->ops->zero(network->device, network->gradients, network->parameter_count * sizeof(float)));
     return rdp_network_weights_changed(network);
 }

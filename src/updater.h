@@ -1,8 +1,8 @@
 /*
- * The updater owns the arrays that an optimiser keeps besides the network's (its state, averages of the weights
- * and running statistics, lookahead's slow weights) and turns summed gradients into new weights: update, lookahead, average,
- * in this order. Used by the step, saved and restored with a checkpoint (trainer_save.c), lent to the network for an
- * evaluation (trainer.c).
+ * The updater owns the arrays that an optimiser keeps besides the network's (its state, averages of the weights and
+ * running statistics, lookahead's slow weights) and turns summed gradients into new weights: update, lookahead,
+ * average, in this order. Used by the step, saved and restored with a checkpoint (snapshot.c), lent to the network for
+ * an evaluation (trainer.c).
  *
  * All arrays are device f32, laid out like network->parameters or network->state. A run allocates nothing and reads all
  * that changes from network->inputs->values, so that it can be recorded.
@@ -44,7 +44,8 @@ int rdp_updater_run(struct rdp_updater *updater);
 /* The arrays to save and to restore, into `arrays`; returns how many. */
 int rdp_updater_arrays(const struct rdp_updater *updater, struct rdp_updater_array arrays[RDP_UPDATER_ARRAYS_MAX]);
 /* Puts the averages into the network for an evaluation, and the trained weights and running statistics back, bit for
- * bit. In between the trained weights lie where the gradients were: no step may run, nothing may be saved. */
+ * bit; the gradients are zero then. In between the trained weights lie where the gradients were: no step may run,
+ * nothing may be saved. */
 int rdp_updater_show_averages(struct rdp_updater *updater);
 int rdp_updater_hide_averages(struct rdp_updater *updater);
 

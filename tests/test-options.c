@@ -408,8 +408,18 @@ static void test_differences(void **state)
         rdp_options_differences(&a, &b, names, sizeof names);
         assert_string_equal(names, looks ? "epochs" : "");
     }
+    b = a;
+    b.evaluate_every = 3; /* decides nothing, unless the rate follows the evaluations */
+    b.evaluate_flip = true;
+    b.evaluate_weights = RDP_WEIGHTS_TRAINED;
+    rdp_options_differences(&a, &b, names, sizeof names);
+    assert_string_equal(names, "evaluate-weights, evaluate-every, evaluate-flip");
+    a.schedule = b.schedule = RDP_SCHEDULE_STEP;
+    rdp_options_differences(&a, &b, names, sizeof names);
+    assert_string_equal(names, "");
     a.schedule = b.schedule = RDP_SCHEDULE_COSINE;
     b.lr = 1;
+    b.epochs = 7;
     rdp_options_differences(&a, &b, names, 5); /* cut, not overrun */
     assert_int_equal(strlen(names), 4);
 }

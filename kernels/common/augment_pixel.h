@@ -1,7 +1,7 @@
 /*
  * What rotation and colour jitter do to a pixel, as torchvision.transforms.v2.functional (0.29; _geometry.py and
- * _color.py) does it to uint8 tensors: the same f32 operations in the same order and with the same roundings, and bytes between
- * one augmentation and the next. All devices get the same bytes.
+ * _color.py) does it to uint8 tensors: the same f32 operations in the same order and with the same roundings, and bytes
+ * between one augmentation and the next. All devices get the same bytes.
  */
 #ifndef RDP_KERNELS_COMMON_AUGMENT_PIXEL_H
 #define RDP_KERNELS_COMMON_AUGMENT_PIXEL_H

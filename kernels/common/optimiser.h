@@ -252,7 +252,8 @@ RDP_DEVICE_FUNCTION double rdp_update_clip_scale(const struct rdp_optimiser *opt
     return scale >= 1 ? 1 : scale; /* what is not a number stays that */
 }
 
-/* LARS: trust, LAMB: |p| / |r|, from the sums of squares of p and of g or r; `scale` is what g will be multiplied by. */
+/* LARS: trust, LAMB: |p| / |r|, from the sums of squares of p and of g or r; `scale` is what g will be multiplied by.
+ */
 RDP_DEVICE_FUNCTION double rdp_update_ratio(const struct rdp_optimiser *optimiser, const struct rdp_update_row *row,
                                             double scale, double parameter_square, double direction_square)
 {

@@ -83,8 +83,8 @@ int cpu_loss(struct rdp_device *device, int batch, int valid, int classes, const
         correct += best == label;
         if (dlogits != NULL)
             for (int k = 0; k < classes; k++) {
-                double target = (double)smoothing / classes +
-                                certain * ((k == label ? mix : 0.0) + (k == partner ? 1 - mix : 0.0));
+                double target =
+                    (double)smoothing / classes + certain * ((k == label ? mix : 0.0) + (k == partner ? 1 - mix : 0.0));
                 dlogits[(size_t)n * (size_t)classes + (size_t)k] =
                     (float)((double)scale * (exp((double)row[k] - log_sum) - target));
             }

@@ -90,8 +90,8 @@ enum { DROPOUT_PIXELS = 64 /* whose bits are computed together */ };
 #define RDP_OPS(type) \
     { \
         .name = RDP_STRING(RDP_SET_NAME), .lanes = RDP_LANES, .statistics = statistics_##type, .apply = apply_##type, \
-        .backward_reduce = backward_reduce_##type, .backward_apply = backward_apply_##type, \
-        .dropout = dropout_##type, .mix = mix_##type \
+        .backward_reduce = backward_reduce_##type, .backward_apply = backward_apply_##type, .dropout = dropout_##type, \
+        .mix = mix_##type \
     }
 
 const struct rdp_vector_set RDP_SET = {

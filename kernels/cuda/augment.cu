@@ -46,8 +46,8 @@ __device__ inline void store_pixel(bf16 *to, const float (&value)[PADDED])
 }
 
 /* Pixel (y, x) of the cropped and flipped image; zeros where it was padded, as torchvision pads bytes. */
-__device__ inline void take_pixel(const rdp_augment_draw &draw, rdp_kernel_crop crop,
-                                  const uint8_t *__restrict__ image, int y, int x, int (&rgb)[COLOURS])
+__device__ inline void take_pixel(const rdp_augment_draw &draw, rdp_kernel_crop crop, const uint8_t *__restrict__ image,
+                                  int y, int x, int (&rgb)[COLOURS])
 {
     const int row = rdp_augment_source(y + draw.dy, SIDE, crop);
     const int column = rdp_augment_source((draw.flip ? SIDE - 1 - x : x) + draw.dx, SIDE, crop);

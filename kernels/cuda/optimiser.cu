@@ -1,6 +1,6 @@
 /*
- * One step of an optimiser over the flat arrays: kernels/common/optimiser.h, which the CPU path runs too. A thread takes
- * four elements, which lie in one row, and makes the row's terms from a few numbers that are in cache.
+ * One step of an optimiser over the flat arrays: kernels/common/optimiser.h, which the CPU path runs too. A thread
+ * takes four elements, which lie in one row, and makes the row's terms from a few numbers that are in cache.
  *
  * Sums of squares, where clipping or an optimiser needs them: a block per slice leaves those of each row's piece in the
  * workspace, then one block adds up each row's pieces and decides the scale of clipping and the rows' ratios, which the
