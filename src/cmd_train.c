@@ -30,6 +30,9 @@ static int split(struct rdp_trainer *trainer, int64_t **training, int64_t **vali
     if (options->val_fraction > 0 && trainer->validation_count == 0)
         return rdp_fail(RDP_EUSAGE, "--val-fraction %g of %lld training images is none: take a greater one",
                         options->val_fraction, (long long)count);
+    if (trainer->training_count == 0)
+        return rdp_fail(RDP_EUSAGE, "--val-fraction %g of %lld training images is all of them: take a smaller one",
+                        options->val_fraction, (long long)count);
     return RDP_OK;
 }
 
