@@ -113,8 +113,7 @@ static bool set_reals(const struct rdp_option *option, struct rdp_real_list *lis
         double value = 0;
         word += strspn(word, " \t");
         word[strcspn(word, " \t")] = '\0';
-        valid = parsed.count < RDP_STAGES_MAX && rdp_parse_real(word, &value) &&
-                in_range(option, value) &&
+        valid = parsed.count < RDP_STAGES_MAX && rdp_parse_real(word, &value) && in_range(option, value) &&
                 holds_as_single(option, value);
         if (valid)
             parsed.values[parsed.count++] = value;

@@ -75,7 +75,8 @@ static int write_summary(const struct rdp_trainer *trainer, const char *state)
     return status;
 }
 
-/* The summary comes last: a run that has one is over, and a sweep takes it for complete. */
+/* The summary comes last: a run that has one is over, and a sweep takes it for complete. One whose weights could not be
+ * saved is to be resumed, and has none: its best ones may be missing. */
 static int write_files(const struct rdp_trainer *trainer)
 {
     const char *run_dir = trainer->options.run_dir;
@@ -86,7 +87,7 @@ static int write_files(const struct rdp_trainer *trainer)
     if (trainer->options.plot)
         RDP_TRY(rdp_report_has_epochs(trainer->report) ? rdp_plot_run(run_dir, NULL, false)
                                                        : rdp_plot_confusion(run_dir, &target));
-    return write_summary(trainer, "done");
+    return trainer->save_failed ? RDP_OK : write_summary(trainer, "done");
 }
 
 /* Before the accuracy: whose it is, and why the run is over. */
