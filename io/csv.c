@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,7 +12,9 @@
 #include "base/text.h"
 #include "io/file.h"
 
-enum { FIELDS_MAX = 64, BYTES_MAX = 64 << 20 };
+enum { FIELDS_MAX = 64 };
+
+static const uint64_t BYTES_MAX = (uint64_t)1 << 32; /* as many as train writes and reads: steps.csv of a long run */
 
 struct reader {
     const char *path;

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,6 +69,17 @@ static int write_all(int file, const void *data, size_t size)
     return 0;
 }
 
+/* rename() would put a file in a device's, a pipe's or a link of /dev's place, which for root succeeds. */
+static int check_target(const char *path)
+{
+    struct stat info;
+    const bool device = strncmp(path, "/dev/", 5) == 0 && strncmp(path, "/dev/shm/", 9) != 0;
+    if (device || (stat(path, &info) == 0 && !S_ISREG(info.st_mode)))
+        return rdp_fail(RDP_EIO, "cannot write %s: it is no regular file, and one would take its place; name another",
+                        path);
+    return RDP_OK;
+}
+
 static int write_temporary(const char *temporary, const char *path, const struct rdp_bytes *pieces, size_t piece_count)
 {
     int status = RDP_OK;
@@ -104,6 +116,7 @@ int rdp_durable_write(const char *path, const struct rdp_bytes *pieces, size_t p
     char directory[PATH_SIZE], temporary[PATH_SIZE + 64];
     const char *name;
     RDP_TRY(split_path(path, directory, sizeof directory, &name));
+    RDP_TRY(check_target(path));
     snprintf(temporary, sizeof temporary, "%s/.%s.tmp.%ld", directory, name, (long)getpid());
     int status = write_temporary(temporary, path, pieces, piece_count);
     if (status == RDP_OK && rename(temporary, path) != 0)

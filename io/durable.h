@@ -8,7 +8,7 @@
 #include <stdio.h>
 
 /* Replaces `path` by `pieces` concatenated. RDP_EIO names the step, the path and the reason; the temp file is removed
- * and the old file is untouched. */
+ * and the old file is untouched. What is there and no regular file (a device, a pipe) is refused. */
 struct rdp_bytes {
     const void *data;
     size_t size;

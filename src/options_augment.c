@@ -5,16 +5,15 @@
 #include "base/status.h"
 #include "options.h"
 
-/* Three numbers from 0 to 1 with commas between them; 0 itself only if `zero`. Where they end; NULL if they are not
- * that. */
-static const char *read_three(const char *text, bool zero, float values[3])
+/* Three numbers from `least` to 1 with commas between them. Where they end; NULL if they are not that. */
+static const char *read_three(const char *text, double least, float values[3])
 {
     for (int c = 0; c < 3; c++) {
         char *end;
         if (c > 0 && *text++ != ',')
             return NULL;
         const double value = strtod(text, &end);
-        if (end == text || !(zero ? value >= 0 : value > 0) || !(value <= 1))
+        if (end == text || !(value >= least && value <= 1))
             return NULL;
         values[c] = (float)value;
         text = end;
@@ -27,6 +26,7 @@ int rdp_options_normalisation(const struct rdp_options *options, float mean[3], 
     static const float legacy_mean[] = {0.4914f, 0.4822f, 0.4465f}, legacy_std[] = {0.2023f, 0.1994f, 0.2010f};
     const char *text = options->normalisation, *rest;
     float given_mean[3], given_std[3];
+    const double least_std = 1e-3; /* a quarter of a grey level; far below, pixels leave f32's range */
     if (strcmp(text, "dataset") == 0)
         return RDP_OK;
     if (strcmp(text, "legacy") == 0) {
@@ -34,13 +34,13 @@ int rdp_options_normalisation(const struct rdp_options *options, float mean[3], 
         memcpy(std, legacy_std, sizeof legacy_std);
         return RDP_OK;
     }
-    rest = read_three(text, true, given_mean);
+    rest = read_three(text, 0, given_mean);
     if (rest != NULL)
-        rest = *rest == '/' ? read_three(rest + 1, false, given_std) : NULL;
+        rest = *rest == '/' ? read_three(rest + 1, least_std, given_std) : NULL;
     if (rest == NULL || *rest != '\0')
         return rdp_fail(RDP_EUSAGE,
                         "--normalisation %s: must be dataset, legacy, or three means from 0 to 1 and three deviations "
-                        "above 0 to 1, red, green and blue, as in 0.4914,0.4822,0.4465/0.2470,0.2435,0.2616",
+                        "from 0.001 to 1, red, green and blue, as in 0.4914,0.4822,0.4465/0.2470,0.2435,0.2616",
                         text);
     memcpy(mean, given_mean, sizeof given_mean);
     memcpy(std, given_std, sizeof given_std);

@@ -1,5 +1,6 @@
 /* One option's value from text and to text; see options_table.h. Every reason for a refusal says what would be
  * valid. */
+#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
@@ -43,6 +44,15 @@ static bool in_range(const struct rdp_option *option, double value)
 {
     return (option->flags & RDP_OPTION_ABOVE_MIN ? value > option->min : value >= option->min) &&
            (option->flags & RDP_OPTION_BELOW_MAX ? value < option->max : value <= option->max);
+}
+
+/* Devices compute with f32: what is neither 0 nor a bound that the range leaves out must not become one there, where it
+ * would silently switch something off or divide by zero. */
+static bool holds_as_single(const struct rdp_option *option, double value)
+{
+    const float single = (float)value;
+    return (value == 0 || fabsf(single) >= FLT_MIN) &&
+           !((option->flags & RDP_OPTION_BELOW_MAX) && (double)single >= option->max);
 }
 
 static bool parse_in_range(const struct rdp_option *option, const char *text, int64_t *value)
@@ -103,7 +113,8 @@ static bool set_reals(const struct rdp_option *option, struct rdp_real_list *lis
         double value = 0;
         word += strspn(word, " \t");
         word[strcspn(word, " \t")] = '\0';
-        valid = parsed.count < RDP_STAGES_MAX && rdp_parse_real(word, &value) && in_range(option, value);
+        valid = parsed.count < RDP_STAGES_MAX && rdp_parse_real(word, &value) && in_range(option, value) &&
+                holds_as_single(option, value);
         if (valid)
             parsed.values[parsed.count++] = value;
     }
@@ -171,6 +182,9 @@ bool rdp_option_set(const struct rdp_option *option, struct rdp_options *options
         if (!rdp_parse_real(text, &real) || !in_range(option, real))
             return refuse(reason, "must be a number %s%s", rdp_option_range(option, range),
                           option->flags & RDP_OPTION_AUTO ? ", or auto" : "");
+        if (!holds_as_single(option, real))
+            return refuse(reason, "must be a number %s in single precision, too, where this one is %g",
+                          rdp_option_range(option, range), fabs(real) < FLT_MIN ? 0 : option->max);
         *(double *)field = real;
         return true;
     case RDP_OPTION_LIST:

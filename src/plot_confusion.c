@@ -22,6 +22,8 @@ enum {
     NUMBERED_MOST = 24 /* classes: more have cells too small for numbers */
 };
 
+static const int64_t COUNT_MAX = 1000000000000; /* of a cell: a row's sum stays far below 64 bits' end */
+
 struct matrix {
     char note[256]; /* the run's name */
     int classes;
@@ -48,7 +50,7 @@ static int read_counts(const char *path, int row, char *line, struct matrix *mat
     int column = 0;
     for (; field != NULL && (field = rdp_csv_next_field(&rest)) != NULL; column++) {
         int64_t *count = &matrix->counts[(size_t)row * (size_t)matrix->classes + (size_t)column];
-        if (column == matrix->classes || !rdp_parse_integer(field, count) || *count < 0)
+        if (column == matrix->classes || !rdp_parse_integer(field, count) || *count < 0 || *count > COUNT_MAX)
             break;
     }
     if (column < matrix->classes || field != NULL)

@@ -314,6 +314,13 @@ int rdp_report_epoch(struct rdp_report *report, int64_t epochs, const struct rdp
     return RDP_OK;
 }
 
+bool rdp_report_has_epochs(const struct rdp_report *report)
+{
+    struct stat info;
+    return report->active && fstat(report->files[METRICS_CSV].descriptor, &info) == 0 &&
+           (size_t)info.st_size > strlen(files[METRICS_CSV].header);
+}
+
 int rdp_report_step(struct rdp_report *report, int64_t step, double lr, double loss)
 {
     char row[128], numbers[2][32];

@@ -42,6 +42,8 @@ void rdp_report_close(struct rdp_report *report);
  * caller. */
 void rdp_report_progress(struct rdp_report *report, int64_t epoch, int64_t epochs, int64_t done, int64_t total,
                          double loss, double lr, double images_per_second, double remaining_seconds);
+/* Whether metrics.csv has a row; false where the report is not active. */
+bool rdp_report_has_epochs(const struct rdp_report *report);
 /* Clears the bar, prints a row of the epoch table (header first time) and appends to the files, flushed. RDP_EIO. */
 int rdp_report_epoch(struct rdp_report *report, int64_t epochs, const struct rdp_epoch_metrics *metrics,
                      const struct rdp_epoch_timing *timing);

@@ -300,8 +300,16 @@ int rdp_snapshot_weights(const struct rdp_checkpoint *checkpoint, struct rdp_net
 int rdp_snapshot_options(const struct rdp_checkpoint *checkpoint, struct rdp_options *options)
 {
     const char *recipe = rdp_checkpoint_text(checkpoint, "recipe");
+    const char *program = rdp_checkpoint_text(checkpoint, "program");
+    int64_t version;
     if (recipe == NULL)
         return rdp_fail(RDP_EUSAGE, "the checkpoint holds no recipe: it was not made by train");
+    RDP_TRY(rdp_checkpoint_integer(checkpoint, "snapshot_version", &version));
+    if (version != SNAPSHOT_VERSION)
+        return rdp_fail(RDP_EUSAGE,
+                        "the checkpoint is of version %lld, and this program reads version %d: use the program that "
+                        "made it, %s",
+                        (long long)version, SNAPSHOT_VERSION, program == NULL ? "another resnet-dp" : program);
     rdp_options_default(options);
     return rdp_options_read_text(options, recipe, "the checkpoint's recipe");
 }

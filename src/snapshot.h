@@ -41,7 +41,8 @@ int rdp_snapshot_restore(const struct rdp_checkpoint *checkpoint, struct rdp_upd
 /* Puts only its weights and running statistics into a network, or the averages of both, to use them. RDP_EUSAGE as
  * above, and if averages are wanted and there are none. */
 int rdp_snapshot_weights(const struct rdp_checkpoint *checkpoint, struct rdp_network *network, bool averages);
-/* The options that the run had, from the checkpoint's recipe. */
+/* The options that the run had, from the checkpoint's recipe. RDP_EUSAGE if another version of this program made it, with
+ * other options and arrays: who reads a checkpoint asks this first. */
 int rdp_snapshot_options(const struct rdp_checkpoint *checkpoint, struct rdp_options *options);
 /* Class names of the data that the run was trained on, mean and std that it normalised with; counts are 0. */
 int rdp_snapshot_data(const struct rdp_checkpoint *checkpoint, struct rdp_dataset_info *info);

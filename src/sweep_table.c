@@ -1,6 +1,7 @@
 /*
  * The tables and the plot of a sweep; see sweep.h. Both tables are one list of columns: the case, what is varied, what
- * came out. All but speed and time is the same however often the sweep was interrupted.
+ * came out. All but speed and time is the same however often the sweep was interrupted; only how far a run came that
+ * diverged can depend on when it was asked to save.
  */
 #include <math.h>
 #include <stdio.h>

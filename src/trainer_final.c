@@ -18,6 +18,9 @@ static int read_best(const struct rdp_trainer *trainer, struct rdp_checkpoint **
     char path[RDP_PATH_MAX + 64];
     double loss;
     *checkpoint = NULL;
+    if (isinf(trainer->standing.best) && trainer->save_failed)
+        return rdp_fail(RDP_EIO,
+                        "the best weights could not be written (see the warning above); make room and --resume auto");
     if (isinf(trainer->standing.best))
         return rdp_fail(RDP_EUSAGE, "--final-test best: the run ended before an epoch was whole, so there is no best one; "
                                     "train for longer, or take --final-test last");
@@ -57,10 +60,11 @@ int rdp_trainer_final_test(struct rdp_trainer *trainer)
         rdp_say("\nThe last weights are tested: without checkpoints the best ones are not kept\n");
         return RDP_OK;
     }
-    bool found = comm->rank > 0 || read_best(trainer, &checkpoint) == RDP_OK;
+    const int own = comm->rank > 0 ? RDP_OK : read_best(trainer, &checkpoint);
+    bool found = own == RDP_OK;
     RDP_TRY_GOTO(status, comm->ops->broadcast(comm, &found, sizeof found, 0, "whether there are best weights"), done);
     if (!found && trainer->options.final_test == RDP_FINAL_BEST) {
-        status = rdp_comm_agree(comm, comm->rank == 0 ? RDP_EUSAGE : RDP_OK, "reading the best weights");
+        status = rdp_comm_agree(comm, own, "reading the best weights");
     } else if (!found) {
         rdp_say("\nThe last weights are tested, not the best: %s\n", rdp_fail_message());
         rdp_fail_clear();

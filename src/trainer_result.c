@@ -75,17 +75,19 @@ static int write_summary(const struct rdp_trainer *trainer, const char *state)
     return rdp_durable_print(path, put_summary, &summary);
 }
 
+/* The summary comes last: a run that has one is over, and a sweep takes it for complete. One whose weights could not be
+ * saved is to be resumed, and has none: its best ones may be missing. */
 static int write_files(const struct rdp_trainer *trainer)
 {
     const char *run_dir = trainer->options.run_dir;
     const struct rdp_plot_target target = {run_dir, false};
-    RDP_TRY(write_summary(trainer, "done"));
     if (rdp_trainer_result(trainer)->count > 0)
         RDP_TRY(rdp_class_tables_write(run_dir, rdp_trainer_result(trainer), &trainer->data));
-    if (!trainer->options.plot)
-        return RDP_OK;
     /* A run that was over when it was resumed may stand in a new directory, with no epochs to draw. */
-    return trainer->trained_steps > 0 ? rdp_plot_run(run_dir, NULL, false) : rdp_plot_confusion(run_dir, &target);
+    if (trainer->options.plot)
+        RDP_TRY(rdp_report_has_epochs(trainer->report) ? rdp_plot_run(run_dir, NULL, false)
+                                                       : rdp_plot_confusion(run_dir, &target));
+    return trainer->save_failed ? RDP_OK : write_summary(trainer, "done");
 }
 
 /* Before the accuracy: whose it is, and why the run is over. */

@@ -70,18 +70,16 @@ int rdp_trainer_save_best(struct rdp_trainer *trainer, double measure)
     return RDP_OK;
 }
 
-/* What may change from part to part of a run, but not without a word: sums are then taken in another order. Checkpoints
- * of older versions do not tell the device and the threads. */
+/* What may change from part to part of a run, but not without a word: sums are then taken in another order. */
 static int warn_of_other_bits(const struct rdp_trainer *trainer, const struct rdp_checkpoint *checkpoint,
                               const char *path)
 {
     static const char result[] = "the global batch is the same, but the result is not bit-identical";
     const struct rdp_session *session = trainer->session;
     const char *device = rdp_checkpoint_text(checkpoint, "device"), *now = session->device->ops->name;
-    int64_t ranks, threads = session->threads;
+    int64_t ranks, threads;
     RDP_TRY(rdp_checkpoint_integer(checkpoint, "ranks", &ranks));
-    if (device != NULL)
-        RDP_TRY(rdp_checkpoint_integer(checkpoint, "threads", &threads));
+    RDP_TRY(rdp_checkpoint_integer(checkpoint, "threads", &threads));
     if (session->comm->rank > 0)
         return RDP_OK;
     if (ranks != session->comm->size)

@@ -244,6 +244,24 @@ static void bad_paths(void **state)
     free(endless);
 }
 
+/* A file put in the place of /dev/full, say, would be found by every other program. */
+static void special_files(void **state)
+{
+    struct stat info;
+    (void)state;
+    assert_int_equal(mkfifo(in_directory("pipe"), 0600), 0);
+    assert_int_equal(symlink("/dev/null", in_directory("link")), 0);
+    const char *special[] = {in_directory("pipe"), in_directory("link"), directory, "/dev/full", "/dev/stdout"};
+    for (size_t i = 0; i < sizeof special / sizeof *special; i++) {
+        assert_int_equal(rdp_durable_write(special[i], &(struct rdp_bytes){"x", 1}, 1), RDP_EIO);
+        assert_non_null(strstr(rdp_fail_message(), "no regular file"));
+        rdp_fail_clear();
+    }
+    assert_int_equal(stat(in_directory("pipe"), &info), 0);
+    assert_true(S_ISFIFO(info.st_mode));
+    assert_tidy();
+}
+
 static void directories(void **state)
 {
     struct stat info;
@@ -283,7 +301,8 @@ int main(void)
         cmocka_unit_test(crc_known_answers),   cmocka_unit_test(crc_paths_agree),
         cmocka_unit_test(writes_and_replaces), cmocka_unit_test(failures_leave_the_old_file),
         cmocka_unit_test(directory_sync),      cmocka_unit_test(size_limit),
-        cmocka_unit_test(bad_paths),           cmocka_unit_test(directories),
+        cmocka_unit_test(bad_paths),           cmocka_unit_test(special_files),
+        cmocka_unit_test(directories),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -70,18 +70,30 @@ newest_is_whole run
 [ "$(find run/checkpoints -name '.*.tmp.*' | wc -l)" -eq 0 ] || fault "half a file is left"
 run 0 2 "${small[@]}" --epochs 8 --resume auto
 
+# fill: leaves 32 KiB on the disk.
+fill() {
+    head -c 1M /dev/zero >disk/filler 2>/dev/null
+    truncate -s $(($(stat -c %s disk/filler) - 32768)) disk/filler
+}
+
 begin "no room for a checkpoint: full disk"
 mkdir disk
 if mount -t tmpfs -o size=512k tmpfs disk 2>/dev/null; then
     run 0 2 "${small[@]}" --run-dir disk/run --epochs 1 --checkpoint-epochs 2
-    head -c 1M /dev/zero >disk/filler 2>/dev/null
-    size=$(stat -c %s disk/filler)
-    truncate -s $((size - 32768)) disk/filler
+    fill
     run 3 2 "${small[@]}" --run-dir disk/run --epochs 2 --resume auto
     grep -q "warning: .*No space left on device.*earlier checkpoints are untouched" err || fault "the reason is not said"
     newest_is_whole disk/run
     rm disk/filler
+    [ ! -e disk/run/summary.json ] || fault "a run to be resumed has a summary"
     run 0 2 "${small[@]}" --run-dir disk/run --epochs 2 --resume auto
+    [ -s disk/run/summary.json ] || fault "no summary"
+    rm -r disk/run
+    fill
+    run 3 2 "${small[@]}" --run-dir disk/run --epochs 1 --val-fraction 0.2 --final-test best
+    said 1 "error: .*the best weights could not be written (see the warning above)"
+    rm disk/filler
+    run 0 2 "${small[@]}" --run-dir disk/run --epochs 1 --val-fraction 0.2 --final-test best --resume auto
     umount disk
 else
     skip "no tmpfs can be mounted here"

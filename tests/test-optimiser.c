@@ -432,12 +432,29 @@ static void test_weights(void **unused)
     rdp_device_close(device);
 }
 
+/* A checkpoint of another version has other options, so none of its recipe is read. */
+static void test_other_version(void **unused)
+{
+    struct rdp_checkpoint *checkpoint;
+    struct rdp_options options;
+    (void)unused;
+    RDP_MUST(rdp_checkpoint_create(&checkpoint));
+    RDP_MUST(rdp_checkpoint_add_text(checkpoint, "recipe", "flip = yes\n"));
+    RDP_MUST(rdp_checkpoint_add_text(checkpoint, "program", "resnet-dp 0.0.9"));
+    RDP_MUST(rdp_checkpoint_add_integer(checkpoint, "snapshot_version", 1));
+    assert_int_equal(rdp_snapshot_options(checkpoint, &options), RDP_EUSAGE);
+    assert_non_null(strstr(rdp_fail_message(), "of version 1, and this program reads version 2"));
+    assert_non_null(strstr(rdp_fail_message(), "resnet-dp 0.0.9"));
+    rdp_fail_clear();
+    rdp_checkpoint_destroy(checkpoint);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),  cmocka_unit_test(test_averages), cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_values), cmocka_unit_test(test_asgd),     cmocka_unit_test(test_shown_averages),
-        cmocka_unit_test(test_resume), cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_other_version),  cmocka_unit_test(test_names),  cmocka_unit_test(test_averages),
+        cmocka_unit_test(test_rows),           cmocka_unit_test(test_values), cmocka_unit_test(test_asgd),
+        cmocka_unit_test(test_shown_averages), cmocka_unit_test(test_resume), cmocka_unit_test(test_weights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -153,6 +153,14 @@ static void test_refusals(void **state)
     assert_refused(RDP_CMD_TRAIN, "--lr 0", "above 0", "");
     assert_refused(RDP_CMD_TRAIN, "--lr nan", "--lr nan: must be a number", "");
     assert_refused(RDP_CMD_TRAIN, "--momentum 1", "from 0 to below 1", "");
+    /* Not 0 or 1 until devices round it to f32. */
+    assert_refused(RDP_CMD_TRAIN, "--beta2 0.99999999", "--beta2 0.99999999: must be a number from 0 to below 1",
+                   "where this one is 1");
+    assert_refused(RDP_CMD_TRAIN, "--clip-norm 1e-50", "in single precision, too, where this one is 0", "");
+    assert_refused(RDP_CMD_TRAIN, "--lr 1e-50", "in single precision, too, where this one is 0", "");
+    assert_refused(RDP_CMD_TRAIN, "--mixup 1e-310", "in single precision, too, where this one is 0", "");
+    assert_refused(RDP_CMD_TRAIN, "--dropout 0,0.99999999,0,0", "with commas", "from 0 to below 1");
+    assert_refused(RDP_CMD_TRAIN, "--normalisation 0,0,0/1e-40,1,1", "from 0.001 to 1", "");
     assert_refused(RDP_CMD_TRAIN, "--seed -1", "from 0 up", "");
     assert_refused(RDP_CMD_TRAIN, "--crop reflct", "must be none, zero or reflect", "did you mean reflect?");
     assert_refused(RDP_CMD_TRAIN, "--rotation-min 3", "--rotation-min 3 is above --rotation-max 0", "");

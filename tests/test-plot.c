@@ -284,6 +284,18 @@ static void test_all_into_another_directory(void **state)
     rdp_fail_clear();
 }
 
+/* A row's sum would leave 64 bits. */
+static void test_huge_counts(void **state)
+{
+    (void)state;
+    write_metrics(HEADER "1,390,0.1,2.1,0.25,,,1.9,0.31\n");
+    write_file("steps.csv", "step,lr,loss\n1,0.1,2\n");
+    write_file("confusion.csv", "true/predicted,a,b\na,9223372036854775807,9223372036854775807\nb,3,4\n");
+    assert_int_equal(rdp_plot_run(run, other, false), RDP_EUSAGE);
+    assert_non_null(strstr(rdp_fail_message(), "confusion.csv:2: not a name and 2 counts"));
+    rdp_fail_clear();
+}
+
 static void test_refusals(void **state)
 {
     static const struct { const char *text, *message; } cases[] = {
@@ -363,7 +375,7 @@ int main(void)
         WITH_DIRECTORY(test_three_series), WITH_DIRECTORY(test_odd_metrics), WITH_DIRECTORY(test_many_epochs),
         WITH_DIRECTORY(test_out_directory), WITH_DIRECTORY(test_refusals), WITH_DIRECTORY(test_validation_curve),
         WITH_DIRECTORY(test_steps), WITH_DIRECTORY(test_many_steps), WITH_DIRECTORY(test_all_into_another_directory),
-        cmocka_unit_test(test_labels), cmocka_unit_test(test_bars),
+        WITH_DIRECTORY(test_huge_counts), cmocka_unit_test(test_labels), cmocka_unit_test(test_bars),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

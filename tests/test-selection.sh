@@ -98,6 +98,8 @@ run 2 2 "${few[@]}" --epochs 1 --force --train-images 1001
 said 1 "error: .*--train-images 1001: data.h5 holds 1000 training images"
 run 2 0 "${few[@]}" --epochs 1 --force --val-fraction 0.001
 said 1 "error: .*--val-fraction 0.001 of 240 training images is none"
+run 2 0 "${few[@]}" --epochs 1 --force --val-fraction 0.999
+said 1 "error: .*--val-fraction 0.999 of 240 training images is all of them"
 
 begin "what a run leaves"
 run 0 0 "${few[@]}" --epochs 2 --plot yes
@@ -118,6 +120,18 @@ done
 run 0 0 "${few[@]}" --epochs 1 --force --step-log no
 for file in steps.csv loss-steps.svg loss.svg; do
     [ ! -e "run/$file" ] || fault "$file of the replaced run is still there"
+done
+
+begin "the summary is the last file; what is missing comes when the run goes on"
+mkdir -p run/accuracy.svg
+run 3 0 "${few[@]}" --epochs 1 --plot yes
+said 1 "error: .*run/accuracy.svg"
+[ ! -e run/summary.json ] || fault "a summary without all drawings"
+rmdir run/accuracy.svg
+rm run/loss.svg
+run 0 0 "${few[@]}" --epochs 1 --plot yes --resume auto
+for file in $drawn classes.csv confusion.csv summary.json; do
+    [ -s "run/$file" ] || fault "no $file"
 done
 
 begin "drawing of the network"

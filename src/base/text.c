@@ -37,11 +37,13 @@ bool rdp_parse_real(const char *text, double *value)
 
 char *rdp_format_real(char *buffer, size_t size, double value)
 {
+    char shortest[32]; /* sign, 17 digits, point and exponent need 24 */
     for (int digits = 15; digits <= 17; digits++) {
-        snprintf(buffer, size, "%.*g", digits, value);
-        if (strtod(buffer, NULL) == value)
+        snprintf(shortest, sizeof shortest, "%.*g", digits, value);
+        if (strtod(shortest, NULL) == value)
             break;
     }
+    snprintf(buffer, size, "%s", shortest);
     return buffer;
 }
 
