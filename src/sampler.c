@@ -120,7 +120,7 @@ int rdp_sampler_check(const struct rdp_options *options, int64_t all, int size)
         return rdp_fail(RDP_EUSAGE, "--val-fraction %g of %lld training images is none: take a greater one",
                         options->val_fraction, (long long)count);
     if (validation == count)
-        return rdp_fail(RDP_EUSAGE, "--val-fraction %g of %lld training images is all of them: take a smaller one",
+        return rdp_fail(RDP_EUSAGE, "--val-fraction %g of %lld training images leaves none to train on: take a smaller one",
                         options->val_fraction, (long long)count);
     return check_sizes(options, count - validation, size);
 }
