@@ -18,18 +18,20 @@ static int write_table(const struct rdp_sweep *sweep, struct rdp_comm *comm)
     return rdp_comm_agree(comm, comm->rank == 0 ? rdp_sweep_write(sweep) : RDP_OK, "writing the sweep's table");
 }
 
-/* Where a case stands, from rank 0's file system, on all ranks. */
-static int look(struct rdp_sweep_case *one, bool force, struct rdp_comm *comm)
-{
-    int status = comm->rank == 0 ? rdp_sweep_look(one, force) : RDP_OK;
-    RDP_TRY(rdp_comm_agree(comm, status, "looking at a case's run directory"));
-    RDP_TRY(comm->ops->broadcast(comm, &one->state, sizeof one->state, 0, "a case's state"));
-    return comm->ops->broadcast(comm, &one->anew, sizeof one->anew, 0, "a case's state");
-}
-
 static bool has_ended(const struct rdp_sweep_case *one)
 {
     return one->state == RDP_CASE_DONE || one->state == RDP_CASE_DIVERGED;
+}
+
+/* Where a case stands, from rank 0's file system, on all ranks; and whether it can be run at all. */
+static int look(struct rdp_sweep_case *one, bool force, struct rdp_comm *comm)
+{
+    int status = comm->rank == 0 ? rdp_sweep_look(one, force) : RDP_OK;
+    if (comm->rank == 0 && status == RDP_OK && !has_ended(one))
+        status = rdp_sweep_check_data(one, comm->size);
+    RDP_TRY(rdp_comm_agree(comm, status, "looking at a case's run directory"));
+    RDP_TRY(comm->ops->broadcast(comm, &one->state, sizeof one->state, 0, "a case's state"));
+    return comm->ops->broadcast(comm, &one->anew, sizeof one->anew, 0, "a case's state");
 }
 
 /* Whether any rank was told to stop; between cases, where no step asks. */

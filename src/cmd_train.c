@@ -22,19 +22,9 @@ static int split(struct rdp_trainer *trainer, int64_t **training, int64_t **vali
     const struct rdp_options *options = &trainer->options;
     const int64_t all = trainer->data.count[RDP_SPLIT_TRAIN];
     const int64_t count = options->train_images > 0 ? options->train_images : all;
-    if (count > all)
-        return rdp_fail(RDP_EUSAGE, "--train-images %lld: %s holds %lld training images; take at most these",
-                        (long long)count, options->data, (long long)all);
-    RDP_TRY(rdp_sampler_split((uint64_t)options->seed, count, options->val_fraction, training, &trainer->training_count,
-                              validation, &trainer->validation_count));
-    if (options->val_fraction > 0 && trainer->validation_count == 0)
-        return rdp_fail(RDP_EUSAGE, "--val-fraction %g of %lld training images is none: take a greater one",
-                        options->val_fraction, (long long)count);
-    if (trainer->training_count == 0)
-        return rdp_fail(RDP_EUSAGE,
-                        "--val-fraction %g of %lld training images leaves none to train on: take a smaller one",
-                        options->val_fraction, (long long)count);
-    return RDP_OK;
+    RDP_TRY(rdp_sampler_check(options, all, trainer->session->comm->size));
+    return rdp_sampler_split((uint64_t)options->seed, count, options->val_fraction, training, &trainer->training_count,
+                             validation, &trainer->validation_count);
 }
 
 /* Each rank opens the file and reads its part: sampler, validation, test. */

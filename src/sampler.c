@@ -44,10 +44,15 @@ static void permute(int64_t *order, int64_t n, uint64_t seed, enum rdp_random_pu
     }
 }
 
+static int64_t validation_images(int64_t count, double fraction)
+{
+    return (int64_t)((double)count * fraction + 0.5);
+}
+
 int rdp_sampler_split(uint64_t seed, int64_t count, double fraction, int64_t **training, int64_t *training_count,
                       int64_t **validation, int64_t *validation_count)
 {
-    int64_t wanted = (int64_t)((double)count * fraction + 0.5), *order, t = 0, v = 0;
+    int64_t wanted = validation_images(count, fraction), *order, t = 0, v = 0;
     char *chosen;
     int status;
     *training = *validation = NULL;
@@ -102,6 +107,22 @@ static int check_sizes(const struct rdp_options *options, int64_t count, int siz
         return rdp_fail(RDP_EUSAGE, "--batch %d is more than the %lld training images in %s: use a smaller batch",
                         options->batch, (long long)count, options->data);
     return RDP_OK;
+}
+
+int rdp_sampler_check(const struct rdp_options *options, int64_t all, int size)
+{
+    const int64_t count = options->train_images > 0 ? options->train_images : all;
+    const int64_t validation = validation_images(count, options->val_fraction);
+    if (count > all)
+        return rdp_fail(RDP_EUSAGE, "--train-images %lld: %s holds %lld training images; take at most these",
+                        (long long)count, options->data, (long long)all);
+    if (options->val_fraction > 0 && validation == 0)
+        return rdp_fail(RDP_EUSAGE, "--val-fraction %g of %lld training images is none: take a greater one",
+                        options->val_fraction, (long long)count);
+    if (validation == count)
+        return rdp_fail(RDP_EUSAGE, "--val-fraction %g of %lld training images leaves none to train on: take a smaller one",
+                        options->val_fraction, (long long)count);
+    return check_sizes(options, count - validation, size);
 }
 
 static int allocate(struct rdp_sampler *sampler)

@@ -24,6 +24,10 @@ struct rdp_sampler;
 int rdp_sampler_split(uint64_t seed, int64_t count, double fraction, int64_t **training, int64_t *training_count,
                       int64_t **validation, int64_t *validation_count);
 
+/* Whether `size` ranks can train by these options on the first --train-images of `all` training images: the same checks
+ * that rdp_sampler_create makes, and those of the split before it, without any data. RDP_EUSAGE. */
+int rdp_sampler_check(const struct rdp_options *options, int64_t all, int size);
+
 /* Reads this rank's contiguous part of the training rows (copied) and nothing else. Agreed by all ranks. RDP_EUSAGE if
  * the batch is not a multiple of ranks x micro-batches or larger than the training set. */
 int rdp_sampler_create(struct rdp_sampler **sampler, const struct rdp_options *options, struct rdp_dataset *dataset,

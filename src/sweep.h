@@ -59,6 +59,10 @@ void rdp_sweep_destroy(struct rdp_sweep *sweep);
 /* Finds state, result and `anew` from the run directory. RDP_EUSAGE: it holds a run with other options (and `force`
  * does not say to replace it), or one of other data. */
 int rdp_sweep_look(struct rdp_sweep_case *one, bool force);
+/* Whether `ranks` ranks can train the case on its data set; see rdp_sampler_check. RDP_EUSAGE names the case. */
+int rdp_sweep_check_data(const struct rdp_sweep_case *one, int ranks);
+/* Puts the case's name before the waiting message; returns `status`. */
+int rdp_sweep_fail_in_case(int status, const char *name);
 
 /* The table for people, the caller's (free). */
 int rdp_sweep_text(const struct rdp_sweep *sweep, char **text);

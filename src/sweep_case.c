@@ -12,6 +12,7 @@
 #include "io/dataset.h"
 #include "io/file.h"
 #include "run_dir.h"
+#include "sampler.h"
 #include "sweep.h"
 
 enum { SUMMARY_BYTES_MAX = 1 << 16, VALUE_MAX = 256 };
@@ -187,4 +188,15 @@ int rdp_sweep_look(struct rdp_sweep_case *one, bool force)
     RDP_TRY(read_summary(one, path));
     RDP_TRY(read_timing(one));
     return one->state == RDP_CASE_DONE ? read_metrics(one) : RDP_OK;
+}
+
+int rdp_sweep_check_data(const struct rdp_sweep_case *one, int ranks)
+{
+    struct rdp_dataset *dataset;
+    int status = rdp_dataset_open(&dataset, one->options.data);
+    if (status == RDP_OK) {
+        status = rdp_sampler_check(&one->options, rdp_dataset_info(dataset)->count[RDP_SPLIT_TRAIN], ranks);
+        rdp_dataset_close(dataset);
+    }
+    return status == RDP_OK ? RDP_OK : rdp_sweep_fail_in_case(status, one->name);
 }

@@ -90,7 +90,7 @@ static bool next_combination(const struct rdp_sweep_source *source, int choice[R
     return false;
 }
 
-static int fail_in_case(int status, const char *name)
+int rdp_sweep_fail_in_case(int status, const char *name)
 {
     char message[4096];
     snprintf(message, sizeof message, "%s", rdp_fail_message());
@@ -120,7 +120,7 @@ static int make_case(struct rdp_sweep *sweep, const struct rdp_sweep_source *sou
                         one->name, RDP_SWEEP_NAME_MAX - 1);
     int status = complete_options(&one->options, source, section == NULL ? NULL : &section->options, &varied);
     if (status != RDP_OK)
-        return fail_in_case(status, one->name);
+        return rdp_sweep_fail_in_case(status, one->name);
     /* The same training twice is a mistake in the list: its result would be the same. */
     for (const struct rdp_sweep_case *other = sweep->cases; other < one; other++)
         if (memcmp(&other->options, &one->options, sizeof one->options) == 0)

@@ -99,7 +99,7 @@ said 1 "error: .*--train-images 1001: data.h5 holds 1000 training images"
 run 2 0 "${few[@]}" --epochs 1 --force --val-fraction 0.001
 said 1 "error: .*--val-fraction 0.001 of 240 training images is none"
 run 2 0 "${few[@]}" --epochs 1 --force --val-fraction 0.999
-said 1 "error: .*--val-fraction 0.999 of 240 training images is all of them"
+said 1 "error: .*--val-fraction 0.999 of 240 training images leaves none to train on"
 
 begin "what a run leaves"
 run 0 0 "${few[@]}" --epochs 2 --plot yes

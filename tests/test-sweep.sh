@@ -119,6 +119,13 @@ in_dir killed run 0 2 "${cases[@]}"
 same_tables straight killed
 same_runs straight killed
 
+begin "a batch that the data or the ranks do not allow: refused before the first case"
+run 2 0 "${tiny[@]}" --epochs 1 --vary "batch=48,100000"
+said 1 "error: case batch=100000: --batch 100000 is more than the "
+run 2 2 "${tiny[@]}" --epochs 1 --vary "batch=48,49"
+said 1 "error: .*case batch=49: --batch 49 is not a multiple of 2 ranks"
+[ ! -e run ] || fault "a case was begun"
+
 begin "changed options: refused by name; --force runs what has changed, and nothing else"
 run 0 0 "${cases[@]}"
 run 2 0 "${cases[@]}" --momentum 0.5 --epochs 4
@@ -150,10 +157,11 @@ run 2 0 "${changed[@]}" --data other.h5
 said 1 "error: case lr=0.02: run/lr=0.02/summary.json is of a run on other data than other.h5 holds"
 
 begin "a case that cannot be run ends the sweep; those before it are kept"
-run 2 2 "${tiny[@]}" --lr 0.02 --epochs 1 --vary "batch=48,49,50"
-said 1 "error: .*49"
-grep -q "^The sweep ends in its case 2 of 3, batch=49" out || fault "it does not say where it ended"
-[ "$(state_of batch=48)$(state_of batch=49)" = donewaiting ] || fault "the first case is not in the table"
+mkdir -p run/batch=96 && touch run/batch=96/checkpoints # where a directory will have to be
+run 2 2 "${tiny[@]}" --lr 0.02 --epochs 1 --vary "batch=48,96,24"
+said 1 "error: .*batch=96/checkpoints"
+grep -q "^The sweep ends in its case 2 of 3, batch=96" out || fault "it does not say where it ended"
+[ "$(state_of batch=48)$(state_of batch=96)" = donewaiting ] || fault "the first case is not in the table"
 begin "nothing is written for a sweep that is refused"
 printf '[sweep]\nlearning-rate = 0.1\n[a]\n' >bad.ini
 run 2 2 sweep bad.ini --data data.h5 --run-dir run
