@@ -376,7 +376,8 @@ static int many_rows(struct rdp_update_row *rows, int most, size_t elements)
 static void run_many(int threads, struct rdp_optimiser optimiser, size_t elements, float *out)
 {
     struct rdp_update_row rows[64];
-    struct toy toy = toy_open(threads, rows, many_rows(rows, 64, elements), elements);
+    const int row_count = many_rows(rows, 64, elements);
+    struct toy toy = toy_open(threads, rows, row_count, elements);
     optimiser.clip_value = 0.7f;
     optimiser.clip_norm = 20;
     for (size_t i = 0; i < elements; i++)
