@@ -375,7 +375,7 @@ static int many_rows(struct rdp_update_row *rows, int most, size_t elements)
 /* Three clipped steps, then everything into `out`: parameters and states. */
 static void run_many(int threads, struct rdp_optimiser optimiser, size_t elements, float *out)
 {
-    struct rdp_update_row rows[64];
+    struct rdp_update_row rows[64] = {0};
     const int row_count = many_rows(rows, 64, elements);
     struct toy toy = toy_open(threads, rows, row_count, elements);
     optimiser.clip_value = 0.7f;
