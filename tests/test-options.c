@@ -1,49 +1,20 @@
-/* options.h: defaults, the command line, recipes, what is refused and in which words, and the round trip through
- * text. */
+/* options.h: defaults, the command line, what is refused and in which words, which options act. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <glob.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/status.h"
 #include "options.h"
 #include "options_table.h"
+#include "support_options.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-
-/* Parses a command line given as one text with blanks between the words. */
-static int parse(struct rdp_options *options, int command, const char *line)
-{
-    static char copy[2048], *words[32]; /* options->arguments points into them */
-    int count = 1;
-    words[0] = (char *)"command";
-    snprintf(copy, sizeof copy, "%s", line);
-    for (char *rest = copy, *word; (word = strsep(&rest, " ")) != NULL;)
-        if (*word != '\0')
-            words[count++] = word;
-    words[count] = NULL;
-    rdp_fail_clear();
-    return rdp_options_parse(options, command, command == RDP_CMD_TRAIN ? "train" : "other", count, words);
-}
-
-/* The line is refused as bad usage, and the message holds both parts. */
-static void assert_refused(int command, const char *line, const char *part1, const char *part2)
-{
-    struct rdp_options options;
-    int status = parse(&options, command, line);
-    const char *message = rdp_fail_message();
-    if (status != RDP_EUSAGE || strstr(message, part1) == NULL || strstr(message, part2) == NULL)
-        fail_msg("\"%s\" gave %s \"%s\" without \"%s\" and \"%s\"", line, rdp_status_name(status), message, part1,
-                 part2);
-    rdp_fail_clear();
-}
 
 static void test_defaults(void **state)
 {
@@ -103,10 +74,10 @@ static void test_command_line(void **state)
     struct rdp_options options;
     (void)state;
     for (size_t i = 0; i < COUNT(switches); i++) {
-        assert_int_equal(parse(&options, RDP_CMD_TRAIN, switches[i].line), RDP_OK);
+        assert_int_equal(rdp_test_parse(&options, RDP_CMD_TRAIN, switches[i].line), RDP_OK);
         assert_int_equal(options.overlap, switches[i].overlap);
     }
-    assert_int_equal(parse(&options, RDP_CMD_TRAIN,
+    assert_int_equal(rdp_test_parse(&options, RDP_CMD_TRAIN,
                            "--batch 64 --lr=3e-2 --blocks 3,4 --widths=8,16 --batch 32 --device cpu "
                            "--seed 9223372036854775807"),
                      RDP_OK);
@@ -122,7 +93,7 @@ static void test_arguments(void **state)
 {
     struct rdp_options options;
     (void)state;
-    assert_int_equal(parse(&options, RDP_CMD_PREDICT, "a.png --top 5 b.png --checkpoint x.h5 -- --c.png -d"), RDP_OK);
+    assert_int_equal(rdp_test_parse(&options, RDP_CMD_PREDICT, "a.png --top 5 b.png --checkpoint x.h5 -- --c.png -d"), RDP_OK);
     assert_int_equal(options.argument_count, 4);
     assert_string_equal(options.arguments[0], "a.png");
     assert_string_equal(options.arguments[1], "b.png");
@@ -130,7 +101,7 @@ static void test_arguments(void **state)
     assert_string_equal(options.arguments[3], "-d");
     assert_int_equal(options.top, 5);
     assert_string_equal(options.checkpoint, "x.h5");
-    assert_int_equal(parse(&options, RDP_CMD_PLOT, "--out somewhere runs/x"), RDP_OK);
+    assert_int_equal(rdp_test_parse(&options, RDP_CMD_PLOT, "--out somewhere runs/x"), RDP_OK);
     assert_string_equal(options.arguments[0], "runs/x");
 }
 
@@ -138,254 +109,79 @@ static void test_refusals(void **state)
 {
     char line[2048];
     (void)state;
-    assert_refused(RDP_CMD_TRAIN, "--batc 3", "--batc: no such option of train; did you mean --batch?",
+    rdp_test_refused(RDP_CMD_TRAIN, "--batc 3", "--batc: no such option of train; did you mean --batch?",
                    "`resnet-dp train --help`");
-    assert_refused(RDP_CMD_TRAIN, "--weight 3", "did you mean --weight-decay?", "");
-    assert_refused(RDP_CMD_TRAIN, "--zzzz", "no such option of train (", "");
-    assert_refused(RDP_CMD_TRAIN, "--top 3", "no option of train, but of predict", "");
-    assert_refused(RDP_CMD_EVAL, "--blocks 3", "but of train, summary, bench", "");
-    assert_refused(RDP_CMD_TRAIN, "--batch 0", "--batch 0: must be a whole number from 1 to 1048576", "");
-    assert_refused(RDP_CMD_TRAIN, "--batch 1048577", "from 1 to 1048576", "");
-    assert_refused(RDP_CMD_TRAIN, "--batch 1.5", "whole number", "");
-    assert_refused(RDP_CMD_TRAIN, "--batch", "--batch: needs a value", "");
-    assert_refused(RDP_CMD_TRAIN, "--batch --lr 1", "--batch: needs a value", "");
-    assert_refused(RDP_CMD_TRAIN, "--batch=", "whole number", "");
-    assert_refused(RDP_CMD_TRAIN, "--lr 0", "above 0", "");
-    assert_refused(RDP_CMD_TRAIN, "--lr nan", "--lr nan: must be a number", "");
-    assert_refused(RDP_CMD_TRAIN, "--momentum 1", "from 0 to below 1", "");
+    rdp_test_refused(RDP_CMD_TRAIN, "--weight 3", "did you mean --weight-decay?", "");
+    rdp_test_refused(RDP_CMD_TRAIN, "--zzzz", "no such option of train (", "");
+    rdp_test_refused(RDP_CMD_TRAIN, "--top 3", "no option of train, but of predict", "");
+    rdp_test_refused(RDP_CMD_EVAL, "--blocks 3", "but of train, summary, bench", "");
+    rdp_test_refused(RDP_CMD_TRAIN, "--batch 0", "--batch 0: must be a whole number from 1 to 1048576", "");
+    rdp_test_refused(RDP_CMD_TRAIN, "--batch 1048577", "from 1 to 1048576", "");
+    rdp_test_refused(RDP_CMD_TRAIN, "--batch 1.5", "whole number", "");
+    rdp_test_refused(RDP_CMD_TRAIN, "--batch", "--batch: needs a value", "");
+    rdp_test_refused(RDP_CMD_TRAIN, "--batch --lr 1", "--batch: needs a value", "");
+    rdp_test_refused(RDP_CMD_TRAIN, "--batch=", "whole number", "");
+    rdp_test_refused(RDP_CMD_TRAIN, "--lr 0", "above 0", "");
+    rdp_test_refused(RDP_CMD_TRAIN, "--lr nan", "--lr nan: must be a number", "");
+    rdp_test_refused(RDP_CMD_TRAIN, "--momentum 1", "from 0 to below 1", "");
     /* Not 0 or 1 until devices round it to f32. */
-    assert_refused(RDP_CMD_TRAIN, "--beta2 0.99999999", "--beta2 0.99999999: must be a number from 0 to below 1",
+    rdp_test_refused(RDP_CMD_TRAIN, "--beta2 0.99999999", "--beta2 0.99999999: must be a number from 0 to below 1",
                    "where this one is 1");
-    assert_refused(RDP_CMD_TRAIN, "--clip-norm 1e-50", "in single precision, too, where this one is 0", "");
-    assert_refused(RDP_CMD_TRAIN, "--lr 1e-50", "in single precision, too, where this one is 0", "");
-    assert_refused(RDP_CMD_TRAIN, "--mixup 1e-310", "in single precision, too, where this one is 0", "");
-    assert_refused(RDP_CMD_TRAIN, "--dropout 0,0.99999999,0,0", "with commas", "from 0 to below 1");
-    assert_refused(RDP_CMD_TRAIN, "--normalisation 0,0,0/1e-40,1,1", "from 0.001 to 1", "");
-    assert_refused(RDP_CMD_TRAIN, "--seed -1", "from 0 up", "");
-    assert_refused(RDP_CMD_TRAIN, "--crop reflct", "must be none, zero or reflect", "did you mean reflect?");
-    assert_refused(RDP_CMD_TRAIN, "--rotation-min 3", "--rotation-min 3 is above --rotation-max 0", "");
-    assert_refused(RDP_CMD_AUGMENT, "--out x --erase-ratio-min 4", "--erase-ratio-min 4 is above", "max 3.3");
-    assert_refused(RDP_CMD_AUGMENT, "--out x --erase-scale-max 0.01", "is above --erase-scale-max 0.01", "");
-    assert_refused(RDP_CMD_AUGMENT, "--out x --normalisation data", "dataset, legacy, or three means", "");
-    assert_refused(RDP_CMD_AUGMENT, "", "--out FILE", "PNG");
-    assert_refused(RDP_CMD_TRAIN, "--overlap maybe", "--overlap maybe: must be yes or no", "");
-    assert_refused(RDP_CMD_TRAIN, "--no-lr", "--no-lr: no such option", "");
-    assert_refused(RDP_CMD_TRAIN, "--no-overlap=yes", "takes no value", "");
-    assert_refused(RDP_CMD_TRAIN, "--blocks 1,,2", "commas", "2,1,1,1");
-    assert_refused(RDP_CMD_TRAIN, "--blocks 1,0", "commas", "from 1 to 1000");
-    assert_refused(RDP_CMD_TRAIN, "--blocks 1,1,1,1,1,1,1,1,1", "1 to 8", "");
-    assert_refused(RDP_CMD_TRAIN, "stray", "stray", "options only");
-    assert_refused(RDP_CMD_TRAIN, "-- stray", "stray", "options only");
-    assert_refused(RDP_CMD_TRAIN, "-b 3", "two dashes", "");
-    assert_refused(RDP_CMD_TRAIN, "--recipe /nonexistent/x.ini", "/nonexistent/x.ini", "No such file");
-    assert_refused(RDP_CMD_EVAL, "", "--checkpoint FILE", "");
-    assert_refused(RDP_CMD_PREDICT, "--checkpoint x", "IMAGE", "missing");
-    assert_refused(RDP_CMD_INSPECT, "a b", "b: one word too many", "");
-    assert_refused(RDP_CMD_PREPARE, "--out x", "--from", "neither");
-    assert_refused(RDP_CMD_PREPARE, "--out x --from y --synthetic", "--from", "not both");
-    assert_refused(RDP_CMD_PREPARE, "--from y", "--out", "");
+    rdp_test_refused(RDP_CMD_TRAIN, "--clip-norm 1e-50", "in single precision, too, where this one is 0", "");
+    rdp_test_refused(RDP_CMD_TRAIN, "--lr 1e-50", "in single precision, too, where this one is 0", "");
+    rdp_test_refused(RDP_CMD_TRAIN, "--mixup 1e-310", "in single precision, too, where this one is 0", "");
+    rdp_test_refused(RDP_CMD_TRAIN, "--dropout 0,0.99999999,0,0", "with commas", "from 0 to below 1");
+    rdp_test_refused(RDP_CMD_TRAIN, "--normalisation 0,0,0/1e-40,1,1", "from 0.001 to 1", "");
+    rdp_test_refused(RDP_CMD_TRAIN, "--seed -1", "from 0 up", "");
+    rdp_test_refused(RDP_CMD_TRAIN, "--crop reflct", "must be none, zero or reflect", "did you mean reflect?");
+    rdp_test_refused(RDP_CMD_TRAIN, "--rotation-min 3", "--rotation-min 3 is above --rotation-max 0", "");
+    rdp_test_refused(RDP_CMD_AUGMENT, "--out x --erase-ratio-min 4", "--erase-ratio-min 4 is above", "max 3.3");
+    rdp_test_refused(RDP_CMD_AUGMENT, "--out x --erase-scale-max 0.01", "is above --erase-scale-max 0.01", "");
+    rdp_test_refused(RDP_CMD_AUGMENT, "--out x --normalisation data", "dataset, legacy, or three means", "");
+    rdp_test_refused(RDP_CMD_AUGMENT, "", "--out FILE", "PNG");
+    rdp_test_refused(RDP_CMD_TRAIN, "--overlap maybe", "--overlap maybe: must be yes or no", "");
+    rdp_test_refused(RDP_CMD_TRAIN, "--no-lr", "--no-lr: no such option", "");
+    rdp_test_refused(RDP_CMD_TRAIN, "--no-overlap=yes", "takes no value", "");
+    rdp_test_refused(RDP_CMD_TRAIN, "--blocks 1,,2", "commas", "2,1,1,1");
+    rdp_test_refused(RDP_CMD_TRAIN, "--blocks 1,0", "commas", "from 1 to 1000");
+    rdp_test_refused(RDP_CMD_TRAIN, "--blocks 1,1,1,1,1,1,1,1,1", "1 to 8", "");
+    rdp_test_refused(RDP_CMD_TRAIN, "stray", "stray", "options only");
+    rdp_test_refused(RDP_CMD_TRAIN, "-- stray", "stray", "options only");
+    rdp_test_refused(RDP_CMD_TRAIN, "-b 3", "two dashes", "");
+    rdp_test_refused(RDP_CMD_TRAIN, "--recipe /nonexistent/x.ini", "/nonexistent/x.ini", "No such file");
+    rdp_test_refused(RDP_CMD_EVAL, "", "--checkpoint FILE", "");
+    rdp_test_refused(RDP_CMD_PREDICT, "--checkpoint x", "IMAGE", "missing");
+    rdp_test_refused(RDP_CMD_INSPECT, "a b", "b: one word too many", "");
+    rdp_test_refused(RDP_CMD_PREPARE, "--out x", "--from", "neither");
+    rdp_test_refused(RDP_CMD_PREPARE, "--out x --from y --synthetic", "--from", "not both");
+    rdp_test_refused(RDP_CMD_PREPARE, "--from y", "--out", "");
     memset(line, 'x', sizeof line);
     memcpy(line, "--data ", 7);
     line[7 + RDP_PATH_MAX] = '\0';
-    assert_refused(RDP_CMD_TRAIN, line, "is 1024 bytes long", "1023");
+    rdp_test_refused(RDP_CMD_TRAIN, line, "is 1024 bytes long", "1023");
     memcpy(line, "--xxxxxx", 7);
-    assert_refused(RDP_CMD_TRAIN, line, "no such option", "");
+    rdp_test_refused(RDP_CMD_TRAIN, line, "no such option", "");
 }
 
 static void test_check(void **state)
 {
     (void)state;
-    assert_refused(RDP_CMD_TRAIN, "--blocks 1,1", "--blocks has 2 stages", "--widths has 4");
-    assert_refused(RDP_CMD_TRAIN, "--batch 100 --accumulate 3", "multiple of --accumulate 3", "");
-    assert_refused(RDP_CMD_TRAIN, "--epochs 5 --warmup-epochs 5", "--warmup-epochs 5", "shorter");
-    assert_refused(RDP_CMD_TRAIN, "--schedule plateau", "--schedule plateau goes by the validation loss", "--val-fraction");
-    assert_refused(RDP_CMD_TRAIN, "--final-test best", "--final-test best goes by", "--val-fraction");
-    assert_refused(RDP_CMD_TRAIN, "--early-stopping 3 --final-test best --val-fraction 0.1 --evaluate-every 0",
+    rdp_test_refused(RDP_CMD_TRAIN, "--blocks 1,1", "--blocks has 2 stages", "--widths has 4");
+    rdp_test_refused(RDP_CMD_TRAIN, "--batch 100 --accumulate 3", "multiple of --accumulate 3", "");
+    rdp_test_refused(RDP_CMD_TRAIN, "--epochs 5 --warmup-epochs 5", "--warmup-epochs 5", "shorter");
+    rdp_test_refused(RDP_CMD_TRAIN, "--schedule plateau", "--schedule plateau goes by the validation loss", "--val-fraction");
+    rdp_test_refused(RDP_CMD_TRAIN, "--final-test best", "--final-test best goes by", "--val-fraction");
+    rdp_test_refused(RDP_CMD_TRAIN, "--early-stopping 3 --final-test best --val-fraction 0.1 --evaluate-every 0",
                    "--early-stopping goes by", "--evaluate-every 1");
-    assert_refused(RDP_CMD_TRAIN, "--final-test best --val-fraction 0.1 --checkpoint-epochs 0", "checkpoints are off",
+    rdp_test_refused(RDP_CMD_TRAIN, "--final-test best --val-fraction 0.1 --checkpoint-epochs 0", "checkpoints are off",
                    "--final-test last");
-    assert_refused(RDP_CMD_TRAIN, "--schedule cosine --lr 0.1 --min-lr 0.2", "--min-lr 0.2 is above", "0.1");
-    assert_refused(RDP_CMD_TRAIN, "--milestones 3,2", "--milestones: 2 does not come after 3", "");
-    assert_refused(RDP_CMD_TRAIN, "--nesterov --momentum 0", "--nesterov needs", "");
-    assert_refused(RDP_CMD_TRAIN, "--shortcut pad --widths 64,32,64,64", "stage 2 narrows from 64 to 32", "");
+    rdp_test_refused(RDP_CMD_TRAIN, "--schedule cosine --lr 0.1 --min-lr 0.2", "--min-lr 0.2 is above", "0.1");
+    rdp_test_refused(RDP_CMD_TRAIN, "--milestones 3,2", "--milestones: 2 does not come after 3", "");
+    rdp_test_refused(RDP_CMD_TRAIN, "--nesterov --momentum 0", "--nesterov needs", "");
+    rdp_test_refused(RDP_CMD_TRAIN, "--shortcut pad --widths 64,32,64,64", "stage 2 narrows from 64 to 32", "");
     struct rdp_options options;
-    assert_int_equal(parse(&options, RDP_CMD_TRAIN, "--shortcut pad --block bottleneck --widths 16,32,64,64"), RDP_OK);
-    assert_int_equal(parse(&options, RDP_CMD_TRAIN, "--schedule onecycle --warmup-epochs 1"), RDP_OK);
-}
-
-static void read_refused(const char *text, const char *part)
-{
-    struct rdp_options options;
-    rdp_options_default(&options);
-    rdp_fail_clear();
-    int status = rdp_options_read_text(&options, text, "x.ini");
-    if (status != RDP_EUSAGE || strstr(rdp_fail_message(), part) == NULL)
-        fail_msg("the recipe \"%s\" gave %s \"%s\" without \"%s\"", text, rdp_status_name(status), rdp_fail_message(),
-                 part);
-    rdp_fail_clear();
-}
-
-static void test_recipe_text(void **state)
-{
-    struct rdp_options options;
-    char text[512];
-    (void)state;
-    rdp_options_default(&options);
-    assert_int_equal(
-        rdp_options_read_text(&options,
-                              "; a comment\n# another\n\n[model]\nstem-width = 16 ; inline\r\nblocks = 2, 3\n"
-                              "[any name]\noverlap=no\n lr: 0.25\nwidths = 8,16",
-                              "x.ini"),
-        RDP_EUSAGE); /* an indented number */
-    assert_non_null(strstr(rdp_fail_message(), "x.ini:9: `lr: 0.25` begins with a blank"));
-    rdp_fail_clear();
-    rdp_options_default(&options);
-    assert_int_equal(
-        rdp_options_read_text(&options,
-                              "; a comment\n# another\n\n[model]\nstem-width = 16 ; inline\r\nblocks = 2, 3\n"
-                              "[any name]\noverlap=no\nlr: 0.25\nwidths = 8,16\ndata = /a/b\n    c/d.h5",
-                              "x.ini"),
-        RDP_OK);
-    assert_int_equal(options.stem_width, 16);
-    assert_int_equal(options.blocks.values[1], 3);
-    assert_false(options.overlap);
-    assert_true(options.lr == 0.25);
-    assert_int_equal(options.widths.count, 2);
-    assert_string_equal(options.data, "/a/bc/d.h5");
-
-    read_refused("lr = 0.1\nbatc = 3\n", "x.ini:2: batc: no such option; did you mean batch?");
-    read_refused("lr = 0.1\n\nbatch = 0\n", "x.ini:3: batch = 0: must be a whole number from 1 to 1048576");
-    read_refused("lr = 0.1\nlr = 0.2\n", "x.ini:2: lr is set a second time, first in line 1");
-    read_refused("nonsense\nbatch = 0\n", "x.ini:1: neither");
-    read_refused("batch = 0\nnonsense\n", "x.ini:1: batch = 0");
-    read_refused("[model\nbatch = 1\n", "x.ini:1: neither");
-    read_refused("top = 3\n", "x.ini:1: top: not for recipes");
-    read_refused("force = yes\n", "not for recipes");
-    read_refused("recipe = other.ini\n", "not for recipes");
-    read_refused("lr =\n", "x.ini:1: lr = : must be a number");
-    memset(text, 'x', sizeof text);
-    memcpy(text, "lr = 0.1\ndata = ", 16);
-    text[500] = '\0';
-    read_refused(text, "x.ini:2: the line is 491 bytes long");
-}
-
-static void write_file(char *path, size_t size, const char *directory, const void *bytes, size_t count)
-{
-    snprintf(path, size, "%s/recipe.ini", directory);
-    FILE *file = fopen(path, "w");
-    assert_non_null(file);
-    assert_int_equal(fwrite(bytes, 1, count, file), count);
-    assert_int_equal(fclose(file), 0);
-}
-
-static void test_recipe_file(void **state)
-{
-    static const char text[] = "\xEF\xBB\xBFlr = 0.3\nbatch = 64\n", binary[] = "lr = 0.3\n\0\n";
-    char directory[] = "/tmp/rdp-test-options-XXXXXX", path[256], line[512];
-    struct rdp_options options;
-    (void)state;
-    assert_non_null(mkdtemp(directory));
-    write_file(path, sizeof path, directory, text, sizeof text - 1);
-    snprintf(line, sizeof line, "--batch 32 --recipe %s",
-             path); /* the command line wins, wherever it names the recipe */
-    assert_int_equal(parse(&options, RDP_CMD_TRAIN, line), RDP_OK);
-    assert_int_equal(options.batch, 32);
-    assert_true(options.lr == 0.3);
-    assert_string_equal(options.recipe, path);
-    assert_int_equal(parse(&options, RDP_CMD_BENCH, line), RDP_OK);
-    write_file(path, sizeof path, directory, binary, sizeof binary - 1);
-    assert_refused(RDP_CMD_TRAIN, line, "not a text file", path);
-    write_file(path, sizeof path, directory, "\n\nlr = x\n", 9);
-    assert_refused(RDP_CMD_TRAIN, line, "recipe.ini:3: lr = x", "");
-    snprintf(line, sizeof line, "--recipe %s", directory);
-    assert_refused(RDP_CMD_TRAIN, line, directory, "");
-    unlink(path);
-    rmdir(directory);
-}
-
-static uint64_t next_random(uint64_t *bits)
-{
-    *bits ^= *bits << 13;
-    *bits ^= *bits >> 7;
-    *bits ^= *bits << 17;
-    return *bits;
-}
-
-/* An odd but valid value of the option: numbers with all their bits in use, long names. */
-static void set_random(const struct rdp_option *option, struct rdp_options *options, uint64_t *bits)
-{
-    char *field = (char *)options + option->offset;
-    struct rdp_int_list *list = (struct rdp_int_list *)field;
-    struct rdp_real_list *reals = (struct rdp_real_list *)field;
-    double unit = (double)(next_random(bits) >> 11) / 9007199254740992.0;
-    double most = isinf(option->max) ? 9e18 : option->max, value = option->min + (most - option->min) * unit;
-    int choices = 1;
-    size_t length = 1 + next_random(bits) % (RDP_PATH_MAX - 2);
-    switch (option->type) {
-    case RDP_OPTION_YES_NO:
-        *(bool *)field = unit < 0.5;
-        break;
-    case RDP_OPTION_CHOICE:
-        for (const char *c = option->values; *c != '\0'; c++)
-            choices += *c == '|';
-        *(int *)field = (int)(unit * choices);
-        break;
-    case RDP_OPTION_INTEGER:
-        *(int *)field = (int)value;
-        break;
-    case RDP_OPTION_INTEGER64:
-        *(int64_t *)field = (int64_t)value;
-        break;
-    case RDP_OPTION_REAL:
-        *(double *)field = value > option->min ? value : most / 3;
-        break;
-    case RDP_OPTION_LIST:
-        memset(list, 0, sizeof *list);
-        list->count = 1 + (int)(unit * 7.9);
-        for (int i = 0; i < list->count; i++)
-            list->values[i] = (int)option->min + (int)(next_random(bits) % (uint64_t)(option->max - option->min));
-        break;
-    case RDP_OPTION_REALS:
-        memset(reals, 0, sizeof *reals);
-        reals->count = 1 + (int)(unit * 7.9);
-        for (int i = 0; i < reals->count; i++)
-            reals->values[i] = option->min + (option->max - option->min) * (double)(i + 1) / 16; /* short: a list is one line */
-        break;
-    case RDP_OPTION_TEXT:
-        memset(field, 0, RDP_PATH_MAX);
-        for (size_t i = 0; i < length; i++)
-            field[i] = "abcdefgh/._=:#[]\"'\\% \xC3;-"[next_random(bits) % 24];
-        for (size_t i = 0; i < length; i++) /* what the parser refuses */
-            if ((field[i] == ' ' && (i == 0 || i + 1 == length)) ||
-                (field[i] == ';' && (i == 0 || field[i - 1] == ' ')))
-                field[i] = 'x';
-        break;
-    }
-}
-
-static void test_round_trip(void **state)
-{
-    uint64_t bits = 88172645463325252u;
-    (void)state;
-    for (int trial = 0; trial < 300; trial++) {
-        static struct rdp_options options, back;
-        char *text;
-        rdp_options_default(&options);
-        rdp_options_default(&back);
-        for (size_t i = 0; i < rdp_option_count; i++)
-            if (rdp_option_in_recipe(&rdp_option_rows[i]))
-                set_random(&rdp_option_rows[i], &options, &bits);
-        assert_int_equal(rdp_options_to_text(&options, &text), RDP_OK);
-        if (rdp_options_read_text(&back, text, "round trip") != RDP_OK)
-            fail_msg("%s in:\n%s", rdp_fail_message(), text);
-        for (size_t i = 0; i < rdp_option_count; i++) {
-            char ours[RDP_OPTION_TEXT_MAX], theirs[RDP_OPTION_TEXT_MAX];
-            assert_string_equal(rdp_option_format(&rdp_option_rows[i], &back, theirs),
-                                rdp_option_format(&rdp_option_rows[i], &options, ours));
-        }
-        assert_memory_equal(&back, &options, sizeof options); /* bit for bit */
-        free(text);
-    }
+    assert_int_equal(rdp_test_parse(&options, RDP_CMD_TRAIN, "--shortcut pad --block bottleneck --widths 16,32,64,64"), RDP_OK);
+    assert_int_equal(rdp_test_parse(&options, RDP_CMD_TRAIN, "--schedule onecycle --warmup-epochs 1"), RDP_OK);
 }
 
 static void test_differences(void **state)
@@ -437,7 +233,7 @@ static void test_overlay(void **state)
 {
     struct rdp_options line, below;
     (void)state;
-    assert_int_equal(parse(&line, RDP_CMD_SWEEP, "--vary seed=1,2 --lr auto --no-overlap --blocks 1,2 --data x.h5"), RDP_OK);
+    assert_int_equal(rdp_test_parse(&line, RDP_CMD_SWEEP, "--vary seed=1,2 --lr auto --no-overlap --blocks 1,2 --data x.h5"), RDP_OK);
     rdp_options_begin(&below);
     assert_int_equal(rdp_options_read_text(&below, "lr = 0.3\nbatch = 7\nblocks = 3\noptimizer = adam\n", "x"), RDP_OK);
     for (size_t i = 0; i < rdp_option_count; i++)
@@ -492,7 +288,7 @@ static void test_idle_options(void **state)
         const char *needs;
         char *text;
         size_t next = 0;
-        assert_int_equal(parse(&options, RDP_CMD_TRAIN, lines[i].line), RDP_OK);
+        assert_int_equal(rdp_test_parse(&options, RDP_CMD_TRAIN, lines[i].line), RDP_OK);
         const char *name = rdp_options_idle(&options, &next, &needs);
         if ((name == NULL) != (lines[i].name == NULL))
             fail_msg("%s: %s", lines[i].line, name == NULL ? "nothing is idle" : name);
@@ -579,30 +375,6 @@ static void test_help_names_every_option(void **state)
     }
 }
 
-/* Every recipe of jobs/recipes serves all commands that take one. */
-static void test_shipped_recipes(void **state)
-{
-    static const int commands[] = {RDP_CMD_TRAIN, RDP_CMD_SUMMARY, RDP_CMD_BENCH};
-    const char *source = getenv("SOURCE_DIR");
-    char pattern[1024], line[1200];
-    struct rdp_options options;
-    glob_t found;
-    (void)state;
-    if (source == NULL)
-        skip();
-    snprintf(pattern, sizeof pattern, "%s/jobs/recipes/*.ini", source);
-    assert_int_equal(glob(pattern, 0, NULL, &found), 0);
-    assert_true(found.gl_pathc >= 13);
-    for (size_t i = 0; i < found.gl_pathc; i++) {
-        for (size_t c = 0; c < COUNT(commands); c++) {
-            snprintf(line, sizeof line, "--recipe %.1100s", found.gl_pathv[i]);
-            if (parse(&options, commands[c], line) != RDP_OK)
-                fail_msg("%s", rdp_fail_message());
-        }
-    }
-    globfree(&found);
-}
-
 /* What --normalisation puts in force, and texts that are none. */
 static void test_normalisation(void **state)
 {
@@ -647,11 +419,10 @@ int main(void)
         cmocka_unit_test(test_defaults),     cmocka_unit_test(test_table_is_sound),
         cmocka_unit_test(test_command_line), cmocka_unit_test(test_arguments),
         cmocka_unit_test(test_refusals),     cmocka_unit_test(test_check),
-        cmocka_unit_test(test_recipe_text),  cmocka_unit_test(test_recipe_file),
-        cmocka_unit_test(test_normalisation), cmocka_unit_test(test_round_trip), cmocka_unit_test(test_differences),
+        cmocka_unit_test(test_normalisation), cmocka_unit_test(test_differences),
         cmocka_unit_test(test_overlay), cmocka_unit_test(test_idle_options),
         cmocka_unit_test(test_recipe_for_another_optimiser), cmocka_unit_test(test_help_of_one_command),
-        cmocka_unit_test(test_help_names_every_option), cmocka_unit_test(test_shipped_recipes),
+        cmocka_unit_test(test_help_names_every_option),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
