@@ -60,7 +60,8 @@ def run(words):
 def model_words(recipe):
     """The peer's options from a recipe of ours, so that both sides build the one network the recipe describes."""
     values = peer_options.recipe_values(recipe)
-    names = ("block", "blocks", "stem-width", "widths", "activation", "leaky-slope", "shortcut", "label-smoothing")
+    names = ("block", "blocks", "stem-width", "widths", "strides", "downsample", "activation", "leaky-slope", "shortcut",
+             "label-smoothing")
     return ["--%s=%s" % (name, values[name]) for name in names if name in values]
 
 

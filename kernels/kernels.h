@@ -58,6 +58,13 @@ struct rdp_shape {
     int channels, height, width;
 };
 
+/* What is left of an image of which every stride-th row and column is kept. */
+static inline struct rdp_shape rdp_shape_strided(struct rdp_shape in, int channels, int stride)
+{
+    const struct rdp_shape out = {channels, (in.height + stride - 1) / stride, (in.width + stride - 1) / stride};
+    return out;
+}
+
 /* A 2-d convolution without bias; square kernel, padding kernel / 2. */
 struct rdp_conv_desc {
     struct rdp_shape input, output;
@@ -66,6 +73,7 @@ struct rdp_conv_desc {
     int chunk;           /* images of one range call; divides batch */
     bool input_is_image; /* the network's first layer: input in the augment operation's layout, no gradient of it */
     bool training;       /* backward will be used */
+    bool statistics;     /* forward_statistics may be used: a batch-norm in training reads the output as it is */
 };
 enum { RDP_CONV_STATISTICS = 3, RDP_CONV_ALGORITHMS };
 struct rdp_conv {
@@ -122,7 +130,10 @@ struct rdp_augment {
     bool erase_mean; /* what is erased becomes 0 after normalisation, not before */
     uint64_t seed;
     bool enabled; /* false: normalisation alone (evaluation) */
-    bool mirror;  /* with enabled false: mirrored (the other half of --evaluate-flip) */
+    /* With enabled false: which view of the image (--evaluate-views): moved by so many pixels up and left, as crop
+     * fills them in, and mirrored. */
+    int shift;
+    bool mirror;
 };
 
 enum rdp_optimiser_kind {
@@ -327,6 +338,14 @@ struct rdp_device_ops {
     int (*dropout_backward)(struct rdp_device *device, const struct rdp_dropout *dropout,
                             const struct rdp_step_values *values, const int64_t *samples, const void *dy,
                             const void *dy2, void *dx, int first, int count);
+
+    /* range: 2x2 max-pool of stride 2, y (C, (H + 1) / 2, (W + 1) / 2); where a side is odd, the last window is cut
+     * (torch.nn.MaxPool2d with ceil_mode). And back: dx is dy where x is the first of its window's largest, row by
+     * row, and 0 elsewhere. `input` is the shape of x and dx. */
+    int (*max_pool_forward)(struct rdp_device *device, struct rdp_shape input, const void *x, void *y, int first,
+                            int count);
+    int (*max_pool_backward)(struct rdp_device *device, struct rdp_shape input, const void *x, const void *dy, void *dx,
+                             int first, int count);
 
     /* range: global average pool: x -> features f32 (N, C); and back. */
     int (*pool_forward)(struct rdp_device *device, struct rdp_shape shape, const void *x, float *features, int first,

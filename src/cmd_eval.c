@@ -64,7 +64,7 @@ static int evaluate(struct evaluation_run *run, const struct rdp_options *option
     RDP_TRY(rdp_comm_agree(comm, rdp_loaded_network(loaded, session->device, pass_size(run)), "making the network"));
     rdp_loaded_say(loaded, session->device);
     RDP_TRY(rdp_evaluator_create(&run->evaluator, run->dataset, RDP_SPLIT_TEST, NULL, info->count[RDP_SPLIT_TEST],
-                                 loaded->options.evaluate_on, loaded->options.evaluate_flip, comm, session->device));
+                                 loaded->options.evaluate_on, loaded->options.evaluate_views, comm, session->device));
     RDP_TRY(rdp_evaluator_run(run->evaluator, loaded->network, &loaded->normalise, &run->evaluation));
     if (comm->rank == 0)
         rdp_evaluation_print(&run->evaluation, info);

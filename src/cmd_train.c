@@ -44,11 +44,11 @@ static int load_data(struct rdp_trainer *trainer, struct rdp_dataset *dataset)
     if (trainer->validation_count > 0)
         RDP_TRY_GOTO(status,
                      rdp_evaluator_create(&trainer->validation, dataset, RDP_SPLIT_TRAIN, validation,
-                                          trainer->validation_count, options->evaluate_on, options->evaluate_flip, comm,
-                                          device),
+                                          trainer->validation_count, options->evaluate_on, options->evaluate_views,
+                                          comm, device),
                      done);
     status = rdp_evaluator_create(&trainer->test, dataset, RDP_SPLIT_TEST, NULL, trainer->data.count[RDP_SPLIT_TEST],
-                                  options->evaluate_on, options->evaluate_flip, comm, device);
+                                  options->evaluate_on, options->evaluate_views, comm, device);
 done:
     free(training);
     free(validation);

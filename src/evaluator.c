@@ -19,7 +19,7 @@ struct rdp_evaluator {
     uint8_t *device_images; /* where the device reads */
     uint8_t *labels;        /* host */
     bool shared;            /* all ranks take part */
-    bool flip;              /* each image twice, once mirrored */
+    enum rdp_views views;
 };
 
 static int load(struct rdp_evaluator *evaluator, struct rdp_dataset *dataset, enum rdp_split split, const int64_t *rows,
@@ -48,13 +48,13 @@ static int load(struct rdp_evaluator *evaluator, struct rdp_dataset *dataset, en
 }
 
 int rdp_evaluator_create(struct rdp_evaluator **evaluator, struct rdp_dataset *dataset, enum rdp_split split,
-                         const int64_t *rows, int64_t count, enum rdp_evaluate_on where, bool flip,
+                         const int64_t *rows, int64_t count, enum rdp_evaluate_on where, enum rdp_views views,
                          struct rdp_comm *comm, struct rdp_device *device)
 {
     int status = rdp_calloc((void **)evaluator, 1, sizeof **evaluator, "the evaluator");
     if (status == RDP_OK) {
         **evaluator =
-            (struct rdp_evaluator){.comm = comm, .device = device, .shared = where == RDP_EVALUATE_ALL, .flip = flip};
+            (struct rdp_evaluator){.comm = comm, .device = device, .shared = where == RDP_EVALUATE_ALL, .views = views};
         status = load(*evaluator, dataset, split, rows, count);
     }
     status = rdp_comm_agree(comm, status, "reading the evaluation images");
@@ -104,20 +104,30 @@ static int run_batch(struct rdp_network *network, const struct rdp_batch *batch,
     return rdp_network_logits(network, logits);
 }
 
-/* The mean of a batch's logits, which `logits` holds, and its mirror images'. */
-static int add_mirrored(struct rdp_network *network, struct rdp_batch batch, float *logits, float *mirrored)
+/* The mean of the logits of a batch's views; `view` has room for those of one. */
+static int run_views(struct rdp_network *network, struct rdp_batch batch, enum rdp_views views, float *logits,
+                     float *view)
 {
+    static const int counts[] = {[RDP_VIEWS_1] = 1, [RDP_VIEWS_2] = 2, [RDP_VIEWS_6] = 6};
+    static const int shifts[] = {0, 0, -1, -1, 1, 1};
     const size_t count = (size_t)network->config.batch * (size_t)network->model->classes;
-    batch.augment.mirror = true;
-    RDP_TRY(run_batch(network, &batch, mirrored));
-    for (size_t i = 0; i < count; i++)
-        logits[i] = 0.5f * (logits[i] + mirrored[i]);
+    memset(logits, 0, count * sizeof *logits);
+    batch.augment.enabled = false;
+    batch.augment.crop = RDP_PAD_REFLECT;
+    for (int k = 0; k < counts[views]; k++) {
+        const float weight = views != RDP_VIEWS_6 ? 1.0f / (float)counts[views] : shifts[k] == 0 ? 0.25f : 0.125f;
+        batch.augment.shift = shifts[k];
+        batch.augment.mirror = k % 2;
+        RDP_TRY(run_batch(network, &batch, view));
+        for (size_t i = 0; i < count; i++)
+            logits[i] += weight * view[i];
+    }
     return RDP_OK;
 }
 
 /* This rank's images, batch by batch; the last batch is filled up with copies of image 0 that do not count. */
 static int run_own(struct rdp_evaluator *evaluator, struct rdp_network *network, const struct rdp_augment *normalise,
-                   int64_t *rows, uint8_t *labels, float *logits, float *mirrored, double *loss, int64_t *confusion)
+                   int64_t *rows, uint8_t *labels, float *logits, float *view, double *loss, int64_t *confusion)
 {
     const int batch_size = network->config.batch, classes = network->model->classes;
     for (int64_t first = 0; first < evaluator->count; first += batch_size) {
@@ -133,10 +143,7 @@ static int run_own(struct rdp_evaluator *evaluator, struct rdp_network *network,
                                   .count = batch_size,
                                   .valid = valid,
                                   .augment = *normalise};
-        batch.augment.enabled = batch.augment.mirror = false;
-        RDP_TRY(run_batch(network, &batch, logits));
-        if (evaluator->flip)
-            RDP_TRY(add_mirrored(network, batch, logits, mirrored));
+        RDP_TRY(run_views(network, batch, evaluator->views, logits, view));
         for (int i = 0; i < valid; i++) {
             int predicted;
             *loss += row_loss(logits + (size_t)i * (size_t)classes, classes, labels[i], &predicted);
@@ -161,7 +168,7 @@ static int average_state(struct rdp_network *network, struct rdp_comm *comm, flo
 struct scratch {
     int64_t *rows;
     uint8_t *labels;
-    float *logits, *mirrored, *own, *mean;
+    float *logits, *view, *own, *mean;
 };
 
 static int run(struct rdp_evaluator *evaluator, struct rdp_network *network, const struct rdp_augment *normalise,
@@ -173,16 +180,15 @@ static int run(struct rdp_evaluator *evaluator, struct rdp_network *network, con
     RDP_TRY(rdp_calloc((void **)&scratch->rows, batch, sizeof(int64_t), "evaluation"));
     RDP_TRY(rdp_calloc((void **)&scratch->labels, batch, 1, "evaluation"));
     RDP_TRY(rdp_calloc((void **)&scratch->logits, batch * classes, sizeof(float), "evaluation"));
-    if (evaluator->flip)
-        RDP_TRY(rdp_calloc((void **)&scratch->mirrored, batch * classes, sizeof(float), "evaluation"));
+    RDP_TRY(rdp_calloc((void **)&scratch->view, batch * classes, sizeof(float), "evaluation"));
     RDP_TRY(rdp_calloc((void **)&evaluation->confusion, classes * classes, sizeof(int64_t), "the confusion matrix"));
     if (average) {
         RDP_TRY(rdp_calloc((void **)&scratch->own, network->state_count, sizeof(float), "evaluation"));
         RDP_TRY(rdp_calloc((void **)&scratch->mean, network->state_count, sizeof(float), "evaluation"));
         RDP_TRY(average_state(network, comm, scratch->own, scratch->mean));
     }
-    int status = run_own(evaluator, network, normalise, scratch->rows, scratch->labels, scratch->logits,
-                         scratch->mirrored, &evaluation->loss, evaluation->confusion);
+    int status = run_own(evaluator, network, normalise, scratch->rows, scratch->labels, scratch->logits, scratch->view,
+                         &evaluation->loss, evaluation->confusion);
     if (average && status == RDP_OK)
         status = network->device->ops->upload(network->device, network->state, scratch->own,
                                               network->state_count * sizeof(float));
@@ -210,7 +216,7 @@ int rdp_evaluator_run(struct rdp_evaluator *evaluator, struct rdp_network *netwo
     free(scratch.rows);
     free(scratch.labels);
     free(scratch.logits);
-    free(scratch.mirrored);
+    free(scratch.view);
     free(scratch.own);
     free(scratch.mean);
     if (status != RDP_OK)

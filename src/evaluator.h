@@ -24,10 +24,10 @@ struct rdp_evaluation {
     int64_t *confusion; /* [true class][predicted class]; owned by the evaluation, rdp_evaluation_free */
 };
 
-/* Loads the rows (ascending; NULL: all) of a split that this rank evaluates. `flip`: the logits of an image are the
- * mean of its own and its mirror image's. Agreed by all ranks. */
+/* Loads the rows (ascending; NULL: all) of a split that this rank evaluates. The logits of an image are
+ * the mean of those of its `views`. Agreed by all ranks. */
 int rdp_evaluator_create(struct rdp_evaluator **evaluator, struct rdp_dataset *dataset, enum rdp_split split,
-                         const int64_t *rows, int64_t count, enum rdp_evaluate_on where, bool flip,
+                         const int64_t *rows, int64_t count, enum rdp_evaluate_on where, enum rdp_views views,
                          struct rdp_comm *comm, struct rdp_device *device);
 void rdp_evaluator_destroy(struct rdp_evaluator *evaluator);
 /* Collective. With local batch-norm the ranks' running statistics are averaged for the evaluation and put back after

@@ -28,8 +28,8 @@ static void take_run_options(struct rdp_options *options, const struct rdp_optio
         options->precision = command.precision;
     if (rdp_options_given(&command, "conv-algorithm"))
         options->conv_algorithm = command.conv_algorithm;
-    if (rdp_options_given(&command, "evaluate-flip"))
-        options->evaluate_flip = command.evaluate_flip;
+    if (rdp_options_given(&command, "evaluate-views"))
+        options->evaluate_views = command.evaluate_views;
     if (rdp_options_given(&command, "batch"))
         options->batch = command.batch;
     if (rdp_options_given(&command, "evaluate-weights"))

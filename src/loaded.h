@@ -1,8 +1,8 @@
 /*
  * A trained network taken from a checkpoint, for the commands that use it: eval and predict.
  *
- * The model is the run's. So are precision, convolution algorithm, batch, which weights are evaluated and mirrored
- * evaluation, unless the command line names them: what a run reported is what eval reports again. Device, threads and
+ * The model is the run's. So are precision, convolution algorithm, batch, which weights and which views are
+ * evaluated, unless the command line names them: what a run reported is what eval reports again. Device, threads and
  * who evaluates are always this command's own.
  */
 #ifndef RDP_LOADED_H

@@ -73,11 +73,6 @@ static void name_layer(struct rdp_layer *layer, const char *prefix, const char *
     snprintf(layer->name, sizeof layer->name, "%.30s%s", prefix, name);
 }
 
-static struct rdp_shape strided(struct rdp_shape in, int channels, int stride)
-{
-    return (struct rdp_shape){channels, (in.height + stride - 1) / stride, (in.width + stride - 1) / stride};
-}
-
 static int add_conv(struct builder *builder, const char *prefix, const char *name, int input, int channels, int kernel,
                     int stride, int *index)
 {
@@ -86,7 +81,7 @@ static int add_conv(struct builder *builder, const char *prefix, const char *nam
                               .input = input,
                               .residual = RDP_NO_LAYER,
                               .in = in,
-                              .out = strided(in, channels, stride),
+                              .out = rdp_shape_strided(in, channels, stride),
                               .kernel = kernel,
                               .stride = stride};
     /* torch.nn.Conv2d: kaiming_uniform with a = sqrt(5), which is uniform in +-1/sqrt(fan_in). */
@@ -126,6 +121,25 @@ static enum rdp_kernel_activation activation_of(const struct rdp_options *option
     return options->activation == RDP_LEAKY_RELU ? RDP_ACT_LEAKY_RELU : RDP_ACT_RELU;
 }
 
+/* The block's 3x3 convolution that halves the image where its stage does: by its own stride or by a max-pool behind. */
+static int add_halving_conv(struct builder *builder, const char *prefix, const char *name, int input, int channels,
+                            int stride, int *index)
+{
+    const bool pools = stride == 2 && builder->options->downsample == RDP_DOWNSAMPLE_MAX_POOL;
+    RDP_TRY(add_conv(builder, prefix, name, input, channels, 3, pools ? 1 : stride, index));
+    if (!pools)
+        return RDP_OK;
+    const struct rdp_shape in = shape_of(builder, *index);
+    struct rdp_layer layer = {.kind = RDP_LAYER_MAX_POOL,
+                              .input = *index,
+                              .residual = RDP_NO_LAYER,
+                              .in = in,
+                              .out = rdp_shape_strided(in, channels, stride),
+                              .stride = stride};
+    name_layer(&layer, prefix, "maxpool");
+    return add_layer(builder, &layer, index);
+}
+
 /*
  * A residual block. Order matters for speed, not for results: the shortcut's convolution follows the main path's first,
  * since both read the block's input; each batch-norm's apply runs when its reader needs it (network_plan.c).
@@ -142,7 +156,10 @@ static int add_block(struct builder *builder, int stage, int block, int width, i
     char prefix[RDP_NAME_MAX];
 
     snprintf(prefix, sizeof prefix, "layer%d.%d.", stage + 1, block);
-    RDP_TRY(add_conv(builder, prefix, "conv1", input, width, bottleneck ? 1 : 3, bottleneck ? 1 : stride, &conv));
+    if (bottleneck)
+        RDP_TRY(add_conv(builder, prefix, "conv1", input, width, 1, 1, &conv));
+    else
+        RDP_TRY(add_halving_conv(builder, prefix, "conv1", input, width, stride, &conv));
     if (changes && options->shortcut == RDP_SHORTCUT_CONV)
         RDP_TRY(add_conv(builder, prefix, "downsample.0", input, out_channels, 1, stride, &shortcut_conv));
     if (changes && options->shortcut == RDP_SHORTCUT_PAD) {
@@ -150,7 +167,7 @@ static int add_block(struct builder *builder, int stage, int block, int width, i
                                   .input = input,
                                   .residual = RDP_NO_LAYER,
                                   .in = in,
-                                  .out = strided(in, out_channels, stride),
+                                  .out = rdp_shape_strided(in, out_channels, stride),
                                   .stride = stride};
         name_layer(&layer, prefix, "downsample");
         RDP_TRY(add_layer(builder, &layer, &shortcut));
@@ -158,7 +175,7 @@ static int add_block(struct builder *builder, int stage, int block, int width, i
     RDP_TRY(add_bn(builder, prefix, "bn1", conv, RDP_NO_LAYER, activation, top));
     if (shortcut_conv != RDP_NO_LAYER)
         RDP_TRY(add_bn(builder, prefix, "downsample.1", shortcut_conv, RDP_NO_LAYER, RDP_ACT_NONE, &shortcut));
-    RDP_TRY(add_conv(builder, prefix, "conv2", *top, width, 3, bottleneck ? stride : 1, &conv));
+    RDP_TRY(add_halving_conv(builder, prefix, "conv2", *top, width, bottleneck ? stride : 1, &conv));
     if (bottleneck) {
         RDP_TRY(add_bn(builder, prefix, "bn2", conv, RDP_NO_LAYER, activation, top));
         RDP_TRY(add_conv(builder, prefix, "conv3", *top, out_channels, 1, 1, &conv));
@@ -218,9 +235,9 @@ static int build(struct builder *builder)
     builder->model->layers[top].frozen = options->freeze_stem;
     RDP_TRY(add_bn(builder, "", "bn1", top, RDP_NO_LAYER, activation_of(options), &top));
     for (int stage = 0; stage < options->blocks.count; stage++) {
+        const int last = options->strides.count - 1, stride = options->strides.values[stage < last ? stage : last];
         for (int block = 0; block < options->blocks.values[stage]; block++)
-            RDP_TRY(
-                add_block(builder, stage, block, options->widths.values[stage], stage > 0 && block == 0 ? 2 : 1, &top));
+            RDP_TRY(add_block(builder, stage, block, options->widths.values[stage], block == 0 ? stride : 1, &top));
         RDP_TRY(add_dropout(builder, stage, &top));
     }
     return add_head(builder, top);
@@ -276,7 +293,8 @@ int64_t rdp_layer_parameters(const struct rdp_model *model, const struct rdp_lay
 
 void rdp_layer_describe(const struct rdp_layer *layer, char kind[RDP_NAME_MAX], char shape[RDP_NAME_MAX])
 {
-    static const char *const kinds[] = {"Conv2d", "BatchNorm2d", "ZeroPad", "Dropout", "AvgPool2d", "Linear"};
+    static const char *const kinds[] = {"Conv2d",        "BatchNorm2d", "ZeroPad", "Dropout",
+                                        "MaxPool2d 2x2", "AvgPool2d",   "Linear"};
     if (layer->kind == RDP_LAYER_FC || layer->kind == RDP_LAYER_POOL)
         snprintf(shape, RDP_NAME_MAX, "[%d]", layer->out.channels);
     else

@@ -15,7 +15,15 @@
 
 enum { RDP_NAME_MAX = 64, RDP_NO_LAYER = -1 };
 
-enum rdp_layer_kind { RDP_LAYER_CONV, RDP_LAYER_BN, RDP_LAYER_PAD, RDP_LAYER_DROPOUT, RDP_LAYER_POOL, RDP_LAYER_FC };
+enum rdp_layer_kind {
+    RDP_LAYER_CONV,
+    RDP_LAYER_BN,
+    RDP_LAYER_PAD,
+    RDP_LAYER_DROPOUT,
+    RDP_LAYER_MAX_POOL, /* between a convolution and its batch-norm */
+    RDP_LAYER_POOL,
+    RDP_LAYER_FC
+};
 
 struct rdp_layer {
     enum rdp_layer_kind kind;
@@ -23,7 +31,7 @@ struct rdp_layer {
     int input;    /* layer whose output this one reads; RDP_NO_LAYER: the image */
     int residual; /* BN: layer whose output is added before the activation, or RDP_NO_LAYER */
     struct rdp_shape in, out;
-    int kernel, stride;                    /* CONV, PAD (stride) */
+    int kernel, stride;                    /* CONV, PAD and MAX_POOL (stride) */
     enum rdp_kernel_activation activation; /* BN */
     float slope;                           /* BN: LeakyReLU's */
     double probability;                    /* DROPOUT */

@@ -29,7 +29,7 @@ struct progress {
     bool computed;    /* its output tensor is written by now */
     int gradients[2]; /* tensors that hold parts of its output's gradient */
     int gradient_count;
-    int bn; /* CONV: the batch-norm that reads it */
+    int bn; /* CONV, MAX_POOL: the batch-norm that reads it; RDP_NO_LAYER: a max-pool is between */
     int dz; /* BN: gradient before the activation */
 };
 
@@ -145,6 +145,15 @@ static int need(struct planner *planner, int layer)
     return emit(planner, RDP_OP_BN_APPLY, layer, from, residual, plan->out[layer], -1);
 }
 
+/* Of the batch-norm that reads `layer`, if one does. */
+static int plan_statistics(struct planner *planner, int layer)
+{
+    const int bn = planner->layers[layer].bn;
+    if (bn == RDP_NO_LAYER || !planner->network->config.training)
+        return RDP_OK;
+    return emit(planner, RDP_OP_BN_STATISTICS, bn, planner->plan->out[layer], -1, -1, -1);
+}
+
 static int plan_forward_layer(struct planner *planner, int layer)
 {
     struct rdp_network_plan *plan = planner->plan;
@@ -154,13 +163,16 @@ static int plan_forward_layer(struct planner *planner, int layer)
         RDP_TRY(need(planner, description->input));
         RDP_TRY(new_activation(planner, description->out, &plan->out[layer]));
         planner->layers[layer].computed = true;
+        const int bn = planner->layers[layer].bn;
         const bool fused = plan->convs[layer]->algorithms[RDP_CONV_STATISTICS] != NULL;
         RDP_TRY(emit(planner, fused ? RDP_OP_CONV_STATISTICS : RDP_OP_CONV_FORWARD, layer,
                      input_tensor(planner, description->input), plan->out[layer], -1, -1));
-        plan->operations[plan->operation_count - 1].bn = planner->layers[layer].bn;
-        if (fused || !planner->network->config.training)
-            return RDP_OK;
-        return emit(planner, RDP_OP_BN_STATISTICS, planner->layers[layer].bn, plan->out[layer], -1, -1, -1);
+        plan->operations[plan->operation_count - 1].bn = bn;
+        return fused ? RDP_OK : plan_statistics(planner, layer);
+    case RDP_LAYER_MAX_POOL:
+        RDP_TRY(new_activation(planner, description->out, &plan->out[layer]));
+        RDP_TRY(emit(planner, RDP_OP_MAX_POOL_FORWARD, layer, plan->out[description->input], plan->out[layer], -1, -1));
+        return plan_statistics(planner, layer);
     case RDP_LAYER_BN:
         return emit(planner, RDP_OP_BN_FINALIZE, layer, -1, -1, -1, -1);
     case RDP_LAYER_PAD:
@@ -179,6 +191,8 @@ static int plan_forward_layer(struct planner *planner, int layer)
 static int plan_forward(struct planner *planner)
 {
     const struct rdp_model *model = planner->model;
+    for (int i = 0; i < model->layer_count; i++)
+        planner->layers[i].bn = RDP_NO_LAYER;
     for (int i = 0; i < model->layer_count; i++)
         if (model->layers[i].kind == RDP_LAYER_BN)
             planner->layers[model->layers[i].input].bn = i;
@@ -231,21 +245,30 @@ static int flush_weight_gradients(struct planner *planner)
     return RDP_OK;
 }
 
+/* The gradient of `layer`, which a batch-norm reads. With a residual, dz is also the residual's gradient and must stay;
+ * without, dy takes its place. */
+static int plan_backward_normalised(struct planner *planner, int layer)
+{
+    const int bn = planner->layers[layer].bn, dz = planner->layers[bn].dz;
+    int dy = dz;
+    if (planner->model->layers[bn].residual != RDP_NO_LAYER)
+        RDP_TRY(new_activation(planner, planner->model->layers[layer].out, &dy));
+    RDP_TRY(emit(planner, RDP_OP_BN_BACKWARD_APPLY, bn, planner->plan->out[layer], dz, dy, -1));
+    return add_gradient(planner, layer, dy);
+}
+
 static int plan_backward_conv(struct planner *planner, int layer)
 {
     const struct rdp_layer *description = &planner->model->layers[layer];
     struct progress *own = &planner->layers[layer];
-    const int bn = own->bn, dz = planner->layers[bn].dz;
     if (description->frozen) { /* nobody needs its gradients: that of its weights stays zero */
         planner->pending[planner->pending_count++] = layer;
         return RDP_OK;
     }
-    /* With a residual, dz is also the residual's gradient and must stay; without, dy takes its place. */
-    int dy = dz, dx;
-    if (planner->model->layers[bn].residual != RDP_NO_LAYER)
-        RDP_TRY(new_activation(planner, description->out, &dy));
-    RDP_TRY(emit(planner, RDP_OP_BN_BACKWARD_APPLY, bn, planner->plan->out[layer], dz, dy, -1));
-    RDP_TRY(add_gradient(planner, layer, dy));
+    if (own->bn != RDP_NO_LAYER)
+        RDP_TRY(plan_backward_normalised(planner, layer));
+    const int dy = own->gradients[0];
+    int dx;
     if (description->input != RDP_NO_LAYER) {
         RDP_TRY(new_activation(planner, description->in, &dx));
         RDP_TRY(emit(planner, RDP_OP_CONV_DATA, layer, dy, dx, -1, -1));
@@ -282,6 +305,13 @@ static int plan_backward_operation(struct planner *planner, const struct rdp_ope
         return add_gradient(planner, planner->model->layers[layer].input, dx);
     case RDP_OP_BN_APPLY:
         return plan_backward_apply(planner, layer);
+    case RDP_OP_MAX_POOL_FORWARD: {
+        const int x = forward->t[0];
+        RDP_TRY(plan_backward_normalised(planner, layer));
+        RDP_TRY(new_activation(planner, planner->model->layers[layer].in, &dx));
+        RDP_TRY(emit(planner, RDP_OP_MAX_POOL_BACKWARD, layer, x, planner->layers[layer].gradients[0], dx, -1));
+        return add_gradient(planner, planner->model->layers[layer].input, dx);
+    }
     case RDP_OP_PAD_FORWARD:
         RDP_TRY(new_activation(planner, planner->model->layers[layer].in, &dx));
         RDP_TRY(emit(planner, RDP_OP_PAD_BACKWARD, layer, planner->layers[layer].gradients[0], dx, -1, -1));
@@ -329,6 +359,15 @@ static int chunk_for(struct rdp_network *network, int layer, const struct rdp_co
     return chunk;
 }
 
+/* Whether a batch-norm reads the layer's output, and not a max-pool. */
+static bool is_normalised(const struct rdp_model *model, int layer)
+{
+    for (int i = layer + 1; i < model->layer_count; i++)
+        if (model->layers[i].kind == RDP_LAYER_BN && model->layers[i].input == layer)
+            return true;
+    return false;
+}
+
 static int create_layers(struct rdp_network *network)
 {
     const struct rdp_model *model = network->model;
@@ -342,7 +381,8 @@ static int create_layers(struct rdp_network *network)
                                          .stride = layer->stride,
                                          .batch = network->config.batch,
                                          .input_is_image = layer->input == RDP_NO_LAYER,
-                                         .training = network->config.training};
+                                         .training = network->config.training,
+                                         .statistics = network->config.training && is_normalised(model, i)};
             desc.chunk = chunk_for(network, i, &desc);
             RDP_TRY(device->ops->conv_create(device, &network->plan->convs[i], &desc));
             rdp_watchdog_tick(); /* a GPU may have timed dozens of plans */

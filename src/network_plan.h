@@ -12,6 +12,7 @@
     X(CONV_FORWARD, 0, "convolution forward")                    /* x, y */ \
     X(BN_STATISTICS, 0, "batch-norm statistics")                 /* y */ \
     X(CONV_STATISTICS, 0, "convolution forward with statistics") /* x, y: the two before in one */ \
+    X(MAX_POOL_FORWARD, 0, "max-pool")                           /* x, y */ \
     X(BN_FINALIZE, 1, "batch-norm finalise") \
     X(BN_APPLY, 0, "batch-norm apply")    /* y, residual, out */ \
     X(PAD_FORWARD, 0, "shortcut padding") /* x, y */ \
@@ -24,6 +25,7 @@
     X(BN_REDUCE, 0, "batch-norm backward reduce") /* y, out, dout, dout2 */ \
     X(BN_BACKWARD_FINALIZE, 1, "batch-norm backward finalise") \
     X(BN_BACKWARD_APPLY, 0, "batch-norm backward apply") /* y, dz, dy */ \
+    X(MAX_POOL_BACKWARD, 0, "max-pool backward")         /* x, dy, dx */ \
     X(PAD_BACKWARD, 0, "shortcut padding backward")      /* dy, dx */ \
     X(DROPOUT_BACKWARD, 0, "dropout backward")           /* dy, dy2; in place */ \
     X(CONV_DATA, 0, "convolution backward data")         /* dy, dx */ \

@@ -106,6 +106,8 @@ static int run_operation(struct rdp_network *network, const struct rdp_operation
         return finalize_bn(network, bn, training);
     case RDP_OP_BN_APPLY:
         return ops->bn_apply(device, bn, t0, t1, t2, first, count);
+    case RDP_OP_MAX_POOL_FORWARD:
+        return ops->max_pool_forward(device, layer->in, t0, t1, first, count);
     case RDP_OP_PAD_FORWARD:
         return ops->pad_forward(device, layer->in, layer->out, t0, t1, first, count);
     case RDP_OP_DROPOUT:
@@ -136,6 +138,8 @@ static int run_operation(struct rdp_network *network, const struct rdp_operation
         return backward_finalize_bn(network, bn);
     case RDP_OP_BN_BACKWARD_APPLY:
         return ops->bn_backward_apply(device, bn, t0, t1, t2, first, count);
+    case RDP_OP_MAX_POOL_BACKWARD:
+        return ops->max_pool_backward(device, layer->in, t0, t1, t2, first, count);
     case RDP_OP_PAD_BACKWARD:
         return ops->pad_backward(device, layer->in, layer->out, t0, t1, first, count);
     case RDP_OP_CONV_DATA:

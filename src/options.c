@@ -77,7 +77,8 @@ const struct rdp_option rdp_option_rows[] = {
     INTEGER("synthetic-train", synthetic_train, "10000", 10, 1000000, 0, RDP_CMD_PREPARE, "synthetic training images"),
     INTEGER("synthetic-test", synthetic_test, "2000", 10, 1000000, 0, RDP_CMD_PREPARE, "synthetic test images"),
     TEXT("out", "PATH", out, "", 0, RDP_CMD_PREPARE | RDP_CMD_PLOT | SHEET | RDP_CMD_DRAW,
-         "prepare: the data file to write; plot: the directory to draw into, default the run's; augment: the PNG file to "
+         "prepare: the data file to write; plot: the directory to draw into, default the run's; augment: the PNG file "
+         "to "
          "write; draw: the Graphviz file to write"),
 #undef GROUP
 #define GROUP "model"
@@ -86,6 +87,12 @@ const struct rdp_option rdp_option_rows[] = {
     INTEGER("stem-width", stem_width, "64", 1, 65536, DECIDES, MODEL, "channels of the first convolution"),
     LIST("widths", widths, "64,128,256,512", 1, 65536, DECIDES, MODEL,
          "channels per stage; bottleneck: of its inner convolution, a stage's output has 4 x as many"),
+    LIST("strides", strides, "1,2", 1, 2, DECIDES, MODEL,
+         "per stage: 2 halves the image's sides, 1 keeps them; stages beyond the list's end do as the last one in it"),
+    CHOICE(
+        "downsample", "stride|max-pool", downsample, "stride", DECIDES, MODEL,
+        "where a stage halves the image: a 3x3 convolution of stride 2, or one of stride 1 and a 2x2 max-pool before "
+        "its batch-norm (Page 2018)"),
     CHOICE("activation", "relu|leaky-relu", activation, "relu", DECIDES, MODEL, "non-linearity"),
     REAL("leaky-slope", leaky_slope, "0.01", 0, 1, DECIDES | BELOW, MODEL, "leaky-relu: slope below zero"),
     CHOICE("shortcut", "conv|pad", shortcut, "conv", DECIDES, MODEL,
@@ -253,8 +260,10 @@ const struct rdp_option rdp_option_rows[] = {
     CHOICE("evaluate-on", "rank0|all", evaluate_on, "rank0", 0, TRAIN | EVAL, "who evaluates"),
     INTEGER("evaluate-every", evaluate_every, "1", 0, 1000000, 0, TRAIN,
             "epochs between evaluations; 0: only after the last"),
-    YES_NO("evaluate-flip", evaluate_flip, "no", 0, TRAIN | EVAL,
-           "evaluate the mean logits of each image and its mirror image (test-time augmentation)"),
+    CHOICE("evaluate-views", "1|2|6", evaluate_views, "1", 0, TRAIN | EVAL,
+           "evaluate the mean logits (test-time augmentation) of 2: each image and its mirror image; 6: these two, "
+           "half of "
+           "the mean, and both moved by a pixel up and left and down and right (Jordan 2024)"),
     INTEGER("early-stopping", early_stopping, "0", 0, 1000000, 0, TRAIN,
             "end the run after so many evaluations without a better validation loss; 0: off"),
     CHOICE("final-test", "auto|last|best", final_test, "auto", 0, TRAIN,
@@ -381,7 +390,7 @@ void rdp_options_overlay(struct rdp_options *options, const struct rdp_options *
 /* --schedule plateau goes by the evaluations, so what they are decides the training's result. */
 static bool decides(const struct rdp_option *option, bool plateau)
 {
-    const bool of_evaluations = option->offset == FIELD(evaluate_every) || option->offset == FIELD(evaluate_flip) ||
+    const bool of_evaluations = option->offset == FIELD(evaluate_every) || option->offset == FIELD(evaluate_views) ||
                                 option->offset == FIELD(evaluate_weights);
     return (option->flags & RDP_OPTION_DECIDES) || (plateau && of_evaluations);
 }

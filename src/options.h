@@ -19,6 +19,7 @@ enum rdp_block { RDP_BLOCK_BASIC, RDP_BLOCK_BOTTLENECK };
 enum rdp_activation { RDP_RELU, RDP_LEAKY_RELU };
 /* 1x1 convolution + BN; He et al.'s option A (subsample, pad with zeros). */
 enum rdp_shortcut { RDP_SHORTCUT_CONV, RDP_SHORTCUT_PAD };
+enum rdp_downsample { RDP_DOWNSAMPLE_STRIDE, RDP_DOWNSAMPLE_MAX_POOL };
 enum rdp_optimizer {
     RDP_OPTIMIZER_SGD,
     RDP_OPTIMIZER_ADAM,
@@ -43,6 +44,7 @@ enum rdp_schedule_kind {
 enum rdp_anneal { RDP_ANNEAL_COSINE, RDP_ANNEAL_LINEAR };
 enum rdp_stem_init { RDP_STEM_DEFAULT, RDP_STEM_WHITEN };
 enum rdp_weights { RDP_WEIGHTS_AUTO, RDP_WEIGHTS_TRAINED, RDP_WEIGHTS_AVERAGED };
+enum rdp_views { RDP_VIEWS_1, RDP_VIEWS_2, RDP_VIEWS_6 };
 enum rdp_final_test { RDP_FINAL_AUTO, RDP_FINAL_LAST, RDP_FINAL_BEST };
 enum rdp_flip { RDP_FLIP_MODE_NONE, RDP_FLIP_MODE_RANDOM, RDP_FLIP_MODE_ALTERNATING };
 enum rdp_interpolation { RDP_INTERPOLATE_NEAREST, RDP_INTERPOLATE_BILINEAR };
@@ -75,6 +77,8 @@ struct rdp_options {
     struct rdp_int_list blocks;     /* --blocks 2,1,1,1 */
     int stem_width;                 /* --stem-width 64 */
     struct rdp_int_list widths;     /* --widths 64,128,256,512: bottleneck: the inner width, output is 4 x */
+    struct rdp_int_list strides; /* --strides 1,2: of the stages' first blocks; the last is also all further stages' */
+    enum rdp_downsample downsample; /* --downsample stride|max-pool */
     enum rdp_activation activation; /* --activation relu|leaky-relu */
     double leaky_slope;             /* --leaky-slope 0.01 */
     enum rdp_shortcut shortcut;     /* --shortcut conv|pad */
@@ -159,7 +163,7 @@ struct rdp_options {
     enum rdp_shuffle shuffle;         /* --shuffle global|local */
     double val_fraction;              /* --val-fraction 0 */
     int64_t train_images;             /* --train-images 0: only the first so many of the data set; 0: all */
-    bool evaluate_flip;               /* --evaluate-flip yes|no: mean logits of an image and its mirror image */
+    enum rdp_views evaluate_views;    /* --evaluate-views 1|2|6: of an image, whose mean logits are evaluated */
     int early_stopping;               /* --early-stopping 0: evaluations without a better validation loss; 0: off */
     enum rdp_final_test final_test;   /* --final-test auto|last|best; auto: best with a validation set, else last */
     enum rdp_evaluate_on evaluate_on; /* --evaluate-on rank0|all */

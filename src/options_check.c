@@ -101,6 +101,9 @@ int rdp_options_check(const struct rdp_options *options)
     if (options->blocks.count != options->widths.count)
         return rdp_fail(RDP_EUSAGE, "--blocks has %d stages, --widths has %d: give both one number per stage",
                         options->blocks.count, options->widths.count);
+    if (options->strides.count > options->blocks.count && options->strides.count > 2)
+        return rdp_fail(RDP_EUSAGE, "--strides has %d values, --blocks has %d stages: give at most one per stage",
+                        options->strides.count, options->blocks.count);
     if (options->shortcut == RDP_SHORTCUT_PAD)
         RDP_TRY(check_pad_shortcut(options));
     if (options->batch % options->accumulate != 0)

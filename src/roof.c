@@ -7,7 +7,7 @@
  * activation's mask is computed again from the convolution's output), backward's normalisation 3 E. Where a block joins,
  * the joined gradient is written besides; if its shortcut is the identity, the residual is read in forward, the mask's
  * source in backward, and the gradient is added to the main path's. A batch-norm on the shortcut has no kernels of its
- * own but for its sums: the join normalises both paths. Augmentation and pool: what they read and write of the
+ * own but for its sums: the join normalises both paths. Augmentation and pools: what they read and write of the
  * activations, and the image's bytes.
  *
  * Left out, as too small: weights, optimiser, the fully connected layer, the time between kernels. Shortcuts by padding
@@ -99,6 +99,9 @@ static void add_layer(struct sum *sum, const struct rdp_model *model, const stru
         return;
     case RDP_LAYER_DROPOUT:
         add(sum, 2 + 2, 0, in * sum->element_bytes); /* in place, forward and backward */
+        return;
+    case RDP_LAYER_MAX_POOL: /* forward in, out; backward both again and the gradient of in */
+        add(sum, 1, 0, (3 * in + 2 * out) * sum->element_bytes);
         return;
     case RDP_LAYER_POOL:
         add(sum, 2, 0, in * sum->element_bytes);

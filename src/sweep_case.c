@@ -37,7 +37,7 @@ static bool lists(const char *names, const char *name)
 static void find_changes(const struct rdp_options *before, const struct rdp_options *now, char *names, size_t size)
 {
     static const char *const also[] = {"epochs",        "max-steps",      "evaluate-weights", "evaluate-every",
-                                       "evaluate-flip", "early-stopping", "final-test"};
+                                       "evaluate-views", "early-stopping", "final-test"};
     char before_text[RDP_OPTION_TEXT_MAX], now_text[RDP_OPTION_TEXT_MAX];
     rdp_options_differences(before, now, names, size);
     for (size_t i = 0; i < sizeof also / sizeof *also; i++) {

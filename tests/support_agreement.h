@@ -47,8 +47,8 @@ struct rdp_case {
 };
 extern const struct rdp_case rdp_convolution_cases, rdp_batch_norm_cases; /* support_agreement_layers.c */
 extern const struct rdp_case rdp_fused_cases;                             /* support_agreement_fused.c */
-extern const struct rdp_case rdp_augment_cases, rdp_pad_cases, rdp_pool_cases, rdp_fc_cases, rdp_loss_cases,
-    rdp_flat_cases;                                               /* support_agreement_rest.c */
+extern const struct rdp_case rdp_augment_cases, rdp_pad_cases, rdp_max_pool_cases, rdp_pool_cases, rdp_fc_cases,
+    rdp_loss_cases, rdp_flat_cases;                            /* support_agreement_rest.c */
 extern const struct rdp_case rdp_dropout_cases, rdp_mix_cases; /* support_agreement_regularise.c */
 
 /* Worst errors by kind, over all that ran. */

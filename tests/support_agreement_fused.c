@@ -102,7 +102,8 @@ static void make_layers(struct rdp_device *device, const int *a, struct rdp_conv
                                             .batch = a[BATCH],
                                             .chunk = a[BATCH],
                                             .input_is_image = a[IMAGE],
-                                            .training = true};
+                                            .training = true,
+                                            .statistics = true};
     const struct rdp_bn_desc bn_desc = {.shape = output_of(a),
                                         .batch = a[BATCH],
                                         .epsilon = 1e-5,

@@ -1,4 +1,4 @@
-/* The cases of augmentation, padded shortcut, pool, head and flat arrays; see support_agreement.h. */
+/* The cases of augmentation, padded shortcut, pools, head and flat arrays; see support_agreement.h. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,16 +20,38 @@ enum { SIDE = 32, IMAGE_BYTES = SIDE * SIDE * 3, IMAGES = 24 };
     }
 
 enum { CROP, PADDING, FLIP, ENABLED, EPOCH, AUGMENT_BATCH, AUGMENT_CHUNK, MORE };
-enum { TURN = 1, SMOOTH = 2, JITTER = 4, ERASE = 8, CUT = 16, BLACK = 32, MIRROR = 64, EVERYTHING = 31 }; /* of MORE */
+enum {
+    TURN = 1,
+    SMOOTH = 2,
+    JITTER = 4,
+    ERASE = 8,
+    CUT = 16,
+    BLACK = 32,
+    MIRROR = 64,
+    SHIFT = 128,
+    EVERYTHING = 31
+}; /* of MORE */
 static const int augmentations[][RDP_CASE_ARGUMENTS] = {
-    {RDP_PAD_NONE, 4, 0, 1, 0, 3, 3},        {RDP_PAD_NONE, 4, 1, 1, 1, 8, 4},    {RDP_PAD_ZERO, 4, 0, 1, 2, 8, 8},
-    {RDP_PAD_ZERO, 4, 1, 1, 3, 1, 1},        {RDP_PAD_REFLECT, 4, 0, 1, 4, 8, 2}, {RDP_PAD_REFLECT, 4, 1, 1, 5, 24, 24},
-    {RDP_PAD_REFLECT, 31, 1, 1, 6, 8, 8},    {RDP_PAD_ZERO, 31, 1, 1, 7, 8, 8},   {RDP_PAD_REFLECT, 4, 1, 0, 8, 3, 1},
-    {RDP_PAD_ZERO, 1, 1, 1, 4000000, 24, 8}, {RDP_PAD_REFLECT, 4, RDP_FLIP_ALTERNATING, 1, 3, 24, 8},
-    {RDP_PAD_NONE, 4, 0, 0, 3, 8, 8, MIRROR}, {RDP_PAD_REFLECT, 4, 1, 0, 3, 8, 8, EVERYTHING},
-    {RDP_PAD_NONE, 4, 0, 1, 1, 24, 24, TURN}, {RDP_PAD_ZERO, 4, 1, 1, 2, 24, 24, TURN | SMOOTH},
-    {RDP_PAD_NONE, 4, 0, 1, 3, 24, 8, JITTER}, {RDP_PAD_NONE, 4, 0, 1, 4, 24, 8, ERASE},
-    {RDP_PAD_NONE, 4, 0, 1, 5, 24, 24, CUT}, {RDP_PAD_NONE, 4, 0, 1, 6, 24, 12, ERASE | CUT | BLACK},
+    {RDP_PAD_NONE, 4, 0, 1, 0, 3, 3},
+    {RDP_PAD_NONE, 4, 1, 1, 1, 8, 4},
+    {RDP_PAD_ZERO, 4, 0, 1, 2, 8, 8},
+    {RDP_PAD_ZERO, 4, 1, 1, 3, 1, 1},
+    {RDP_PAD_REFLECT, 4, 0, 1, 4, 8, 2},
+    {RDP_PAD_REFLECT, 4, 1, 1, 5, 24, 24},
+    {RDP_PAD_REFLECT, 31, 1, 1, 6, 8, 8},
+    {RDP_PAD_ZERO, 31, 1, 1, 7, 8, 8},
+    {RDP_PAD_REFLECT, 4, 1, 0, 8, 3, 1},
+    {RDP_PAD_ZERO, 1, 1, 1, 4000000, 24, 8},
+    {RDP_PAD_REFLECT, 4, RDP_FLIP_ALTERNATING, 1, 3, 24, 8},
+    {RDP_PAD_NONE, 4, 0, 0, 3, 8, 8, MIRROR},
+    {RDP_PAD_REFLECT, 4, 0, 0, 3, 8, 8, MIRROR | SHIFT},
+    {RDP_PAD_REFLECT, 4, 1, 0, 3, 8, 8, EVERYTHING},
+    {RDP_PAD_NONE, 4, 0, 1, 1, 24, 24, TURN},
+    {RDP_PAD_ZERO, 4, 1, 1, 2, 24, 24, TURN | SMOOTH},
+    {RDP_PAD_NONE, 4, 0, 1, 3, 24, 8, JITTER},
+    {RDP_PAD_NONE, 4, 0, 1, 4, 24, 8, ERASE},
+    {RDP_PAD_NONE, 4, 0, 1, 5, 24, 24, CUT},
+    {RDP_PAD_NONE, 4, 0, 1, 6, 24, 12, ERASE | CUT | BLACK},
     {RDP_PAD_REFLECT, 4, RDP_FLIP_ALTERNATING, 1, 7, 24, 24, EVERYTHING},
     {RDP_PAD_ZERO, 4, 1, 1, 8, 24, 3, EVERYTHING & ~SMOOTH},
 };
@@ -39,6 +61,7 @@ static void turn_on(struct rdp_augment *augment, int more)
     augment->interpolation = more & SMOOTH ? RDP_BILINEAR : RDP_NEAREST;
     augment->erase_mean = !(more & BLACK);
     augment->mirror = (more & MIRROR) != 0;
+    augment->shift = more & SHIFT ? 1 : 0;
     if (more & TURN) {
         augment->rotation_min = -40;
         augment->rotation_max = 100;
@@ -132,6 +155,44 @@ static void run_pad(struct rdp_device *device, const int *a, struct rdp_results 
 }
 
 const struct rdp_case rdp_pad_cases = CASES("padded shortcut", "in,out,size,stride,batch,chunk", run_pad, pads);
+
+enum { MAX_POOL_CHANNELS, MAX_POOL_HEIGHT, MAX_POOL_WIDTH, MAX_POOL_BATCH, MAX_POOL_CHUNK };
+static const int max_pools[][RDP_CASE_ARGUMENTS] = {
+    {3, 2, 2, 1, 1}, {8, 8, 8, 3, 1}, {12, 5, 4, 8, 4}, {30, 4, 7, 3, 3}, {512, 1, 1, 3, 3}, {64, 32, 32, 8, 2},
+};
+
+/* Few distinct values: many windows have more than one largest. */
+static void run_max_pool(struct rdp_device *device, const int *a, struct rdp_results *results)
+{
+    const struct rdp_shape in = {a[MAX_POOL_CHANNELS], a[MAX_POOL_HEIGHT], a[MAX_POOL_WIDTH]},
+                           out = rdp_shape_strided(in, in.channels, 2);
+    const int batch = a[MAX_POOL_BATCH], chunk = a[MAX_POOL_CHUNK];
+    const size_t in_count = rdp_activations_count(in, batch), out_count = rdp_activations_count(out, batch);
+    float *x_host = rdp_results_input(results, in_count, 1, 1), *dy_host = rdp_results_input(results, out_count, 2, 1);
+    struct rdp_activations x = rdp_activations_make(device, in, batch, false),
+                           y = rdp_activations_make(device, out, batch, false),
+                           dx = rdp_activations_make(device, in, batch, false),
+                           dy = rdp_activations_make(device, out, batch, false);
+    for (size_t i = 0; i < in_count; i++)
+        x_host[i] = floorf(4 * x_host[i]) / 4;
+    rdp_activations_put(&x, x_host);
+    rdp_activations_put(&dy, dy_host);
+    for (int first = batch - chunk; first >= 0; first -= chunk) {
+        RDP_MUST(device->ops->max_pool_forward(device, in, x.block.data, y.block.data, first, chunk));
+        RDP_MUST(device->ops->max_pool_backward(device, in, x.block.data, dy.block.data, dx.block.data, first, chunk));
+    }
+    rdp_activations_take(&y, rdp_results_add(results, "y", RDP_AGREE_EXACT, out_count));
+    rdp_activations_take(&dx, rdp_results_add(results, "dx", RDP_AGREE_EXACT, in_count));
+    rdp_activations_free(&x);
+    rdp_activations_free(&y);
+    rdp_activations_free(&dx);
+    rdp_activations_free(&dy);
+    free(x_host);
+    free(dy_host);
+}
+
+const struct rdp_case rdp_max_pool_cases =
+    CASES("max-pool", "channels,height,width,batch,chunk", run_max_pool, max_pools);
 
 enum { POOL_CHANNELS, POOL_SIZE, POOL_BATCH, POOL_CHUNK };
 static const int pools[][RDP_CASE_ARGUMENTS] = {

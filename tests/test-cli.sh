@@ -188,10 +188,10 @@ while read -r command options; do
         says "$command --help lists --$option" "^  --$option "
     done
 done <<'END'
-train recipe data run-dir force block blocks stem-width widths activation shortcut device precision threads epochs batch lr resume
+train recipe data run-dir force block blocks stem-width widths strides downsample activation shortcut device precision threads epochs batch lr resume
 sweep vary title recipe run-dir force epochs batch lr
 prepare from synthetic out
-summary recipe block blocks stem-width widths activation shortcut
+summary recipe block blocks stem-width widths strides downsample activation shortcut
 eval checkpoint data device precision threads batch evaluate-on
 predict checkpoint device precision threads top
 inspect

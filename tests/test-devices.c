@@ -13,8 +13,8 @@
 
 static const struct rdp_case *const all_cases[] = {
     &rdp_convolution_cases, &rdp_batch_norm_cases, &rdp_augment_cases, &rdp_pad_cases,
-    &rdp_pool_cases,        &rdp_fc_cases,         &rdp_loss_cases,    &rdp_flat_cases,
-    &rdp_dropout_cases,     &rdp_mix_cases,
+    &rdp_max_pool_cases,    &rdp_pool_cases,       &rdp_fc_cases,      &rdp_loss_cases,
+    &rdp_flat_cases,        &rdp_dropout_cases,    &rdp_mix_cases,
 };
 
 static struct rdp_agreement_worst check_all(enum rdp_kernel_precision precision, enum rdp_kernel_algorithm algorithm)

@@ -271,6 +271,39 @@ static void pad_gradient(struct subject *subject)
     rdp_test_free(dy);
 }
 
+static double max_pool_value(struct subject *subject)
+{
+    void *x = activations_of(subject, subject->in, subject->inputs[0]),
+         *y = activations_of(subject, subject->out, NULL);
+    RDP_MUST(subject->device->ops->max_pool_forward(subject->device, subject->in, x, y, 0, BATCH));
+    rdp_test_free(x);
+    return project(subject, y);
+}
+
+static void max_pool_gradient(struct subject *subject)
+{
+    void *x = activations_of(subject, subject->in, subject->inputs[0]),
+         *dx = activations_of(subject, subject->in, NULL),
+         *dy = activations_of(subject, subject->out, subject->projection);
+    RDP_MUST(subject->device->ops->max_pool_backward(subject->device, subject->in, x, dy, dx, 0, BATCH));
+    rdp_test_take(subject->device, subject->in, BATCH, false, dx, subject->gradients[0]);
+    rdp_test_free(x);
+    rdp_test_free(dx);
+    rdp_test_free(dy);
+}
+
+/* The four values of a window lie at least 1 apart, so that no step makes another one the largest. */
+static void keep_windows_apart(struct subject *subject)
+{
+    const size_t height = (size_t)subject->in.height, width = (size_t)subject->in.width;
+    double *x = rdp_test_fill(rdp_test_doubles(subject->counts[0]), subject->counts[0], 70, false);
+    for (size_t i = 0; i < subject->counts[0]; i++) {
+        const size_t row = i / width % height, column = i % width, plane = i / width / height;
+        x[i] = x[i] / 4 + 1.5 * (double)((row % 2 * 2 + column % 2 + plane + row / 2 + column / 2) % 4);
+    }
+    subject->inputs[0] = x;
+}
+
 /* Outputs that are plain f32: projected, freed. */
 static double project_floats(struct subject *subject, float *values)
 {
@@ -516,6 +549,17 @@ static void test_pad_pool(void **unused)
                                .gradient = pool_gradient};
         check_subject(&pad, LINEAR_STEP, LINEAR_TOLERANCE);
         check_subject(&pool, LINEAR_STEP, LINEAR_TOLERANCE);
+        struct subject max_pool = {.name = "max-pool",
+                                   .device = device,
+                                   .in = {20, 7, 8},
+                                   .out = {20, 4, 4},
+                                   .input_count = 1,
+                                   .counts = {20 * 56 * BATCH},
+                                   .output_count = 20 * 16 * BATCH,
+                                   .value = max_pool_value,
+                                   .gradient = max_pool_gradient};
+        keep_windows_apart(&max_pool);
+        check_subject(&max_pool, CURVED_STEP, LINEAR_TOLERANCE);
         rdp_device_close(device);
     }
 }

@@ -210,6 +210,49 @@ static void check_pool_and_pad(struct rdp_device *device, int channels, int out_
     free(got);
 }
 
+/* Max-pool and its way back, exact, against their definition; few distinct values, so that windows hold ties. */
+static void check_max_pool(struct rdp_device *device, int channels, int height, int width)
+{
+    const struct rdp_shape in = {channels, height, width}, out = rdp_shape_strided(in, channels, 2);
+    const size_t x_count = rdp_test_values(in, BATCH), y_count = rdp_test_values(out, BATCH);
+    double *x = rdp_test_fill(rdp_test_doubles(x_count), x_count, 54, false),
+           *dy = rdp_test_fill(rdp_test_doubles(y_count), y_count, 55, rdp_test_is_bf16(device));
+    double *want = rdp_test_doubles(x_count), *got = rdp_test_doubles(x_count + y_count);
+    void *tensors[4];
+    for (int i = 0; i < 4; i++)
+        tensors[i] = rdp_test_activations(device, i % 2 ? out : in, BATCH, false);
+    for (size_t i = 0; i < x_count; i++)
+        x[i] = floor(3 * x[i]) / 2;
+    rdp_test_put(device, in, BATCH, false, x, tensors[0]);
+    rdp_test_put(device, out, BATCH, false, dy, tensors[3]);
+    memset(tensors[1], 0x7f, rdp_test_bytes(device, out, BATCH, false));
+    memset(tensors[2], 0x7f, rdp_test_bytes(device, in, BATCH, false));
+    for (int first = BATCH - 2; first >= 0; first -= 2) {
+        RDP_MUST(device->ops->max_pool_forward(device, in, tensors[0], tensors[1], first, 2));
+        RDP_MUST(device->ops->max_pool_backward(device, in, tensors[0], tensors[3], tensors[2], first, 2));
+    }
+    rdp_test_take(device, out, BATCH, false, tensors[1], got);
+    for (size_t i = 0; i < y_count; i++) {
+        const int w = (int)i % out.width, h = (int)i / out.width % out.height;
+        const size_t plane = i / (size_t)(out.width * out.height) * (size_t)(height * width);
+        size_t first = plane + (size_t)(2 * h * width + 2 * w);
+        for (int row = 2 * h; row < height && row <= 2 * h + 1; row++)
+            for (int column = 2 * w; column < width && column <= 2 * w + 1; column++)
+                if (x[plane + (size_t)(row * width + column)] > x[first])
+                    first = plane + (size_t)(row * width + column);
+        assert_true(got[i] == x[first]);
+        want[first] = dy[i];
+    }
+    rdp_test_take(device, in, BATCH, false, tensors[2], got);
+    assert_memory_equal(got, want, x_count * sizeof *got);
+    for (int i = 0; i < 4; i++)
+        rdp_test_free(tensors[i]);
+    free(x);
+    free(dy);
+    free(want);
+    free(got);
+}
+
 static void test_pool_and_pad(void **unused)
 {
     (void)unused;
@@ -220,6 +263,10 @@ static void test_pool_and_pad(void **unused)
         check_pool_and_pad(device, 16, 32, 8);
         check_pool_and_pad(device, 5, 20, 4);
         check_pool_and_pad(device, 20, 33, 2);
+        check_max_pool(device, 16, 8, 8);
+        check_max_pool(device, 21, 5, 4);
+        check_max_pool(device, 3, 4, 7);
+        check_max_pool(device, 33, 1, 1);
         rdp_device_close(device);
     }
 }

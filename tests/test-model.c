@@ -204,7 +204,7 @@ static void check_layer(const struct rdp_model *model, int index)
     const struct rdp_shape in = layer->input == RDP_NO_LAYER ? image : model->layers[layer->input].out;
     assert_memory_equal(&layer->in, &in, sizeof in);
     assert_true(layer->out.channels > 0 && layer->out.height > 0 && layer->out.width > 0);
-    if (layer->kind == RDP_LAYER_CONV || layer->kind == RDP_LAYER_PAD) {
+    if (layer->kind == RDP_LAYER_CONV || layer->kind == RDP_LAYER_PAD || layer->kind == RDP_LAYER_MAX_POOL) {
         assert_int_equal(layer->out.height, (in.height + layer->stride - 1) / layer->stride);
         assert_int_equal(layer->out.width, (in.width + layer->stride - 1) / layer->stride);
     }
@@ -226,6 +226,8 @@ static void layers_fit(void **state)
         "blocks=1,2\nstem-width=11\nwidths=11,30\nshortcut=pad\n",
         "block=bottleneck\nblocks=1,1\nstem-width=10\nwidths=4,17\nshortcut=pad\n",
         "blocks=1\nstem-width=64\nwidths=64\n",
+        "blocks=1,2,1,1,1,1,1\nstem-width=4\nwidths=4,5,6,7,8,9,10\nstrides=2\ndownsample=max-pool\n", /* one pixel pooled */
+        "block=bottleneck\nblocks=1,1\nstem-width=10\nwidths=4,17\nshortcut=pad\ndownsample=max-pool\n",
     };
     for (size_t i = 0; i < sizeof recipes / sizeof *recipes; i++) {
         struct rdp_model *model = model_of(recipes[i]);
@@ -261,6 +263,46 @@ static void residuals_and_activations(void **state)
     assert_ptr_equal(&model->layers[layer_of(model, "layer2.0.bn2")->residual], layer_of(model, "layer2.0.downsample"));
     assert_int_equal(layer_of(model, "layer2.0.downsample")->kind, RDP_LAYER_PAD);
     assert_int_equal(layer_of(model, "layer2.0.bn2")->activation, RDP_ACT_RELU);
+    rdp_model_destroy(model);
+}
+
+/* A max-pool between the convolution and its batch-norm takes the place of the stride; parameters and names stay. */
+static void downsampling(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *strides;
+        int sides[4];
+    } sizes[] = {{"", {32, 16, 8, 4}},
+                 {"strides=2\n", {16, 8, 4, 2}},
+                 {"strides=2,1,2\n", {16, 16, 8, 4}},
+                 {"strides=1,1,2,1\n", {32, 32, 16, 16}}};
+    for (size_t i = 0; i < 2 * sizeof sizes / sizeof *sizes; i++) {
+        char recipe[128];
+        snprintf(recipe, sizeof recipe, "blocks=1,1,2,1\n%s%s", sizes[i / 2].strides,
+                 i % 2 ? "downsample=max-pool\n" : "");
+        struct rdp_model *model = model_of(recipe);
+        /* One block more than basic-1111; where the first stage halves, its shortcut is a convolution. */
+        const int shortcut = sizes[i / 2].sides[0] == 16 ? 64 * 64 + 2 * 64 : 0;
+        assert_int_equal(rdp_model_parameters(model), 4903242 + 2 * (256 * 256 * 9 + 2 * 256) + shortcut);
+        for (int stage = 0; stage < 4; stage++) {
+            char name[RDP_NAME_MAX];
+            snprintf(name, sizeof name, "layer%d.0.bn2", stage + 1);
+            assert_int_equal(layer_of(model, name)->out.height, sizes[i / 2].sides[stage]);
+            assert_int_equal(layer_of(model, name)->out.width, sizes[i / 2].sides[stage]);
+        }
+        rdp_model_destroy(model);
+    }
+    struct rdp_model *model = model_of("blocks=1,1\nwidths=64,128\ndownsample=max-pool\n");
+    const struct rdp_layer *pool = layer_of(model, "layer2.0.maxpool");
+    assert_int_equal(pool->kind, RDP_LAYER_MAX_POOL);
+    assert_ptr_equal(&model->layers[pool->input], layer_of(model, "layer2.0.conv1"));
+    assert_ptr_equal(&model->layers[layer_of(model, "layer2.0.bn1")->input], pool);
+    assert_int_equal(layer_of(model, "layer2.0.conv1")->stride, 1);
+    assert_int_equal(layer_of(model, "layer2.0.downsample.0")->stride, 2);
+    rdp_model_destroy(model);
+    model = model_of("block=bottleneck\nblocks=1,1\nwidths=64,128\ndownsample=max-pool\n");
+    assert_ptr_equal(&model->layers[layer_of(model, "layer2.0.bn2")->input], layer_of(model, "layer2.0.maxpool"));
     rdp_model_destroy(model);
 }
 
@@ -403,6 +445,7 @@ int main(void)
         cmocka_unit_test(torchvision_shapes),
         cmocka_unit_test(layers_fit),
         cmocka_unit_test(residuals_and_activations),
+        cmocka_unit_test(downsampling),
         cmocka_unit_test(weight_decay),
         cmocka_unit_test(initial_values),
         cmocka_unit_test(classes_and_multiply_adds),

@@ -44,6 +44,16 @@ static struct rdp_test_setup padded(void)
     return setup;
 }
 
+/* Each stage halves the image by a max-pool, the first one too. */
+static struct rdp_test_setup pooled(void)
+{
+    static const int blocks[] = {1, 1, 2, 0}, widths[] = {9, 20, 17, 0};
+    struct rdp_test_setup setup = rdp_test_setup(RDP_BLOCK_BASIC, blocks, 5, widths);
+    setup.options.strides = (struct rdp_int_list){.count = 1, .values = {2}};
+    setup.options.downsample = RDP_DOWNSAMPLE_MAX_POOL;
+    return setup;
+}
+
 /* Dropout behind two of three stages, the last one among them; its output has two readers, one with a shortcut. */
 static struct rdp_test_setup dropped(void)
 {
@@ -151,12 +161,14 @@ static double check_row(struct rdp_test_network *test, const float *state, const
 
 static void test_gradient(void **unused)
 {
-    static const char *const names[] = {"basic", "bottleneck", "padded shortcut", "dropout, mix-up", "dropout, CutMix"};
-    struct rdp_test_setup setups[] = {basic(), bottleneck(), padded(), dropped(), dropped()};
+    static const char *const names[] = {"basic",           "bottleneck", "padded shortcut",     "dropout, mix-up",
+                                        "dropout, CutMix", "max-pool",   "max-pool, bottleneck"};
+    struct rdp_test_setup setups[] = {basic(), bottleneck(), padded(), dropped(), dropped(), pooled(), bottleneck()};
     (void)unused;
     setups[3].options.mixup = setups[4].options.cutmix = 2;
     setups[4].options.shortcut = RDP_SHORTCUT_PAD;
-    for (int k = 0; k < 5; k++) {
+    setups[6].options.downsample = RDP_DOWNSAMPLE_MAX_POOL;
+    for (int k = 0; k < 7; k++) {
         struct rdp_test_network test;
         double worst = 0;
         setups[k].batch = 2;
@@ -423,11 +435,13 @@ static int written(const struct rdp_operation *op)
     case RDP_OP_CONV_STATISTICS:
     case RDP_OP_PAD_FORWARD:
     case RDP_OP_PAD_BACKWARD:
+    case RDP_OP_MAX_POOL_FORWARD:
     case RDP_OP_CONV_DATA:
         return 1;
     case RDP_OP_BN_APPLY:
     case RDP_OP_BN_BACKWARD_APPLY:
     case RDP_OP_BN_REDUCE:
+    case RDP_OP_MAX_POOL_BACKWARD:
         return 2;
     default:
         return RDP_NO_TENSOR;
@@ -476,23 +490,27 @@ static void check_plan(const struct rdp_network *network)
 static void test_memory_plan(void **unused)
 {
     static const int deep[] = {3, 4, 6, 3, 0}, widths[] = {8, 16, 24, 32, 0};
-    struct rdp_test_setup setups[] = {basic(), bottleneck(), padded(),
+    struct rdp_test_setup setups[] = {basic(),
+                                      bottleneck(),
+                                      padded(),
                                       rdp_test_setup(RDP_BLOCK_BOTTLENECK, deep, 8, widths),
-                                      rdp_test_setup(RDP_BLOCK_BASIC, deep, 8, widths), dropped()};
+                                      rdp_test_setup(RDP_BLOCK_BASIC, deep, 8, widths),
+                                      dropped(),
+                                      pooled()};
     (void)unused;
     setups[3].options.dropout.values[0] = 0.1;
     setups[3].options.freeze_stem = true;
     setups[4].options.shortcut = RDP_SHORTCUT_PAD;
     setups[5].options.cutmix = 1;
-    for (int k = 0; k < 12; k++) {
+    for (int k = 0; k < 14; k++) {
         struct rdp_test_network test;
-        setups[k % 6].batch = 2;
-        setups[k % 6].inference = k >= 6;
-        open_network(&test, &setups[k % 6]);
+        setups[k % 7].batch = 2;
+        setups[k % 7].inference = k >= 7;
+        open_network(&test, &setups[k % 7]);
         check_plan(test.network);
         for (size_t i = 0; i < test.network->boundary_count; i++)
             assert_true(i == 0 || test.network->boundaries[i] > test.network->boundaries[i - 1]);
-        if (k < 6)
+        if (k < 7)
             assert_int_equal(test.network->boundaries[test.network->boundary_count - 1],
                              test.network->parameter_count + RDP_TOTALS);
         rdp_test_network_close(&test);

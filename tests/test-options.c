@@ -179,6 +179,8 @@ static void test_check(void **state)
     rdp_test_refused(RDP_CMD_TRAIN, "--milestones 3,2", "--milestones: 2 does not come after 3", "");
     rdp_test_refused(RDP_CMD_TRAIN, "--nesterov --momentum 0", "--nesterov needs", "");
     rdp_test_refused(RDP_CMD_TRAIN, "--shortcut pad --widths 64,32,64,64", "stage 2 narrows from 64 to 32", "");
+    rdp_test_refused(RDP_CMD_TRAIN, "--blocks 1,1 --widths 8,8 --strides 2,1,2",
+                     "--strides has 3 values, --blocks has 2", "");
     struct rdp_options options;
     assert_int_equal(rdp_test_parse(&options, RDP_CMD_TRAIN, "--shortcut pad --block bottleneck --widths 16,32,64,64"), RDP_OK);
     assert_int_equal(rdp_test_parse(&options, RDP_CMD_TRAIN, "--schedule onecycle --warmup-epochs 1"), RDP_OK);
@@ -214,10 +216,10 @@ static void test_differences(void **state)
     }
     b = a;
     b.evaluate_every = 3; /* decides nothing, unless the rate follows the evaluations */
-    b.evaluate_flip = true;
+    b.evaluate_views = RDP_VIEWS_2;
     b.evaluate_weights = RDP_WEIGHTS_TRAINED;
     rdp_options_differences(&a, &b, names, sizeof names);
-    assert_string_equal(names, "evaluate-weights, evaluate-every, evaluate-flip");
+    assert_string_equal(names, "evaluate-weights, evaluate-every, evaluate-views");
     a.schedule = b.schedule = RDP_SCHEDULE_STEP;
     rdp_options_differences(&a, &b, names, sizeof names);
     assert_string_equal(names, "");

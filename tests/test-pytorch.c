@@ -1,5 +1,5 @@
 /*
- * Ten training steps of a basic and a bottleneck network against PyTorch (tests/reference/), from the same initial
+ * Ten training steps of a basic, a bottleneck and a max-pooled network against PyTorch (tests/reference/), from the same initial
  * weights and batches: every loss, the first step's gradients, all parameters and running statistics at the end, and
  * the logits of an evaluation; f32, direct and chosen algorithms, 1 and 2 threads. And twenty steps of a smaller one
  * with every optimiser. gpu-network.c does it with CUDA.
@@ -55,6 +55,12 @@ static void test_bottleneck(void **unused)
     follow_file("bottleneck");
 }
 
+static void test_pooled(void **unused)
+{
+    (void)unused;
+    follow_file("pooled");
+}
+
 /* Rounding grows: PyTorch's own f32 runs end up to 2e-5 from the float64 ones (make_optimisers_network.py --check), and
  * f32 sums in another order up to 6e-5. Each formula by itself is held to 1e-5 by test-optimiser-kernels.c. */
 static void test_optimisers(void **unused)
@@ -73,6 +79,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_basic),
         cmocka_unit_test(test_bottleneck),
+        cmocka_unit_test(test_pooled),
         cmocka_unit_test(test_optimisers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

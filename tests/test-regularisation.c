@@ -1,6 +1,6 @@
 /*
  * Dropout's mask and the draws of mix-up and CutMix as distributions, what the options do to a network, and evaluation
- * with mirror images. Gradients: test-gradients.c and test-network.c; devices: support_agreement_regularise.c; runs:
+ * with more views than one. Gradients: test-gradients.c and test-network.c; devices: support_agreement_regularise.c; runs:
  * test-train.sh.
  *
  * Statistical bounds are five standard deviations: with fixed seeds a test passes always or never.
@@ -330,30 +330,43 @@ static void test_steps(void **unused)
     rdp_test_network_close(&test);
 }
 
-/* --- --evaluate-flip --- */
+/* --- --evaluate-views --- */
 
 enum { TEST_IMAGES = 21, CLASSES = 10 };
 
-static void mirror(const uint8_t *image, uint8_t *mirrored)
+/* The pixel that reflection puts at `at`. */
+static int reflected(int at)
 {
-    for (int i = 0; i < RDP_IMAGE_BYTES; i++)
-        mirrored[i] = image[i / 96 * 96 + (31 - i / 3 % 32) * 3 + i % 3];
+    return at < 0 ? -at : at > 31 ? 62 - at : at;
 }
 
-/* The mean of the logits of each image and of its mirror image, which is made by hand. */
-static void mean_logits(struct rdp_test_network *test, const uint8_t *images, double logits[TEST_IMAGES][CLASSES])
+/* What lies at pixel (y, x) of the view was at (y + shift, x + shift), or in the mirror. */
+static void make_view(const uint8_t *image, int shift, int mirrored, uint8_t *view)
 {
+    for (int i = 0; i < RDP_IMAGE_BYTES; i++) {
+        const int y = i / 96, x = mirrored ? 31 - i / 3 % 32 : i / 3 % 32;
+        view[i] = image[reflected(y + shift) * 96 + reflected(x + shift) * 3 + i % 3];
+    }
+}
+
+/* The mean of the logits of each image's views, which are made by hand. */
+static void mean_logits(struct rdp_test_network *test, const uint8_t *images, enum rdp_views views,
+                        double logits[TEST_IMAGES][CLASSES])
+{
+    static const struct {
+        int shift, mirrored;
+        double weights[3]; /* by enum rdp_views */
+    } all[] = {{0, 0, {1, 0.5, 0.25}}, {0, 1, {0, 0.5, 0.25}}, {-1, 0, {0, 0, 0.125}},
+               {-1, 1, {0, 0, 0.125}}, {1, 0, {0, 0, 0.125}},  {1, 1, {0, 0, 0.125}}};
     float *batch_logits = rdp_test_floats((size_t)test->network->config.batch * CLASSES);
     memset(logits, 0, sizeof(double[TEST_IMAGES][CLASSES]));
     for (int n = 0; n < TEST_IMAGES; n++)
-        for (int side = 0; side < 2; side++) {
-            memcpy(test->images, images + n * RDP_IMAGE_BYTES, RDP_IMAGE_BYTES);
-            if (side)
-                mirror(images + n * RDP_IMAGE_BYTES, test->images);
+        for (size_t k = 0; k < sizeof all / sizeof *all; k++) {
+            make_view(images + n * RDP_IMAGE_BYTES, all[k].shift, all[k].mirrored, test->images);
             rdp_test_network_loss(test, false);
             RDP_MUST(rdp_network_logits(test->network, batch_logits));
-            for (int k = 0; k < CLASSES; k++)
-                logits[n][k] += 0.5 * (double)batch_logits[k];
+            for (int class = 0; class < CLASSES; class ++)
+                logits[n][class] += all[k].weights[views] * (double)batch_logits[class];
         }
     rdp_test_free(batch_logits);
 }
@@ -378,7 +391,7 @@ static void check_evaluation(const struct rdp_evaluation *got, double logits[TES
     assert_true(fabs(got->loss / loss - 1) < 1e-6);
 }
 
-static void test_evaluate_flip(void **unused)
+static void test_evaluate_views(void **unused)
 {
     const struct rdp_launch launch = {.size = 1, .local_size = 1, .host_count = 1};
     struct rdp_test_setup setup = rdp_test_setup(RDP_BLOCK_BASIC, one_one, 8, narrow);
@@ -388,7 +401,7 @@ static void test_evaluate_flip(void **unused)
     struct rdp_test_network test;
     struct rdp_dataset *dataset;
     struct rdp_comm *comm;
-    double losses[2];
+    double losses[3];
     (void)unused;
     assert_non_null(images);
     for (int i = 0; i < TEST_IMAGES * RDP_IMAGE_BYTES; i++)
@@ -398,7 +411,7 @@ static void test_evaluate_flip(void **unused)
     assert_true(rdp_test_network_open(&test, &setup));
     rdp_test_network_pass(&test); /* running statistics */
     test.batch.augment.enabled = false;
-    mean_logits(&test, images, logits);
+    mean_logits(&test, images, RDP_VIEWS_6, logits);
     for (int n = 0; n < TEST_IMAGES; n++) { /* two of three labels are what the mean of the logits says */
         int best = 0;
         for (int k = 0; k < CLASSES; k++)
@@ -409,22 +422,23 @@ static void test_evaluate_flip(void **unused)
         content.images[split] = images;
         content.labels[split] = labels;
     }
-    RDP_MUST(rdp_dataset_write(rdp_test_path("flip.h5"), &content));
-    RDP_MUST(rdp_dataset_open(&dataset, rdp_test_path("flip.h5")));
+    RDP_MUST(rdp_dataset_write(rdp_test_path("views.h5"), &content));
+    RDP_MUST(rdp_dataset_open(&dataset, rdp_test_path("views.h5")));
     RDP_MUST(rdp_comm_create(&comm, &launch));
-    for (int flip = 0; flip < 2; flip++) {
+    for (enum rdp_views views = RDP_VIEWS_1; views <= RDP_VIEWS_6; views++) {
         struct rdp_evaluator *evaluator;
         struct rdp_evaluation evaluation;
-        RDP_MUST(rdp_evaluator_create(&evaluator, dataset, RDP_SPLIT_TEST, NULL, TEST_IMAGES, RDP_EVALUATE_RANK0, flip,
+        RDP_MUST(rdp_evaluator_create(&evaluator, dataset, RDP_SPLIT_TEST, NULL, TEST_IMAGES, RDP_EVALUATE_RANK0, views,
                                       comm, test.device));
         RDP_MUST(rdp_evaluator_run(evaluator, test.network, &test.batch.augment, &evaluation));
-        losses[flip] = evaluation.loss;
-        if (flip)
-            check_evaluation(&evaluation, logits, labels);
+        losses[views] = evaluation.loss;
+        mean_logits(&test, images, views, logits);
+        check_evaluation(&evaluation, logits, labels);
         rdp_evaluation_free(&evaluation);
         rdp_evaluator_destroy(evaluator);
     }
-    assert_true(fabs(losses[0] - losses[1]) > 1e-6); /* it does make a difference here */
+    for (int k = 0; k < 3; k++)
+        assert_true(fabs(losses[k] - losses[(k + 1) % 3]) > 1e-6); /* they do make a difference here */
     rdp_comm_destroy(comm);
     rdp_dataset_close(dataset);
     rdp_test_network_close(&test);
@@ -434,10 +448,11 @@ static void test_evaluate_flip(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rate),          cmocka_unit_test(test_independence), cmocka_unit_test(test_beta),
-        cmocka_unit_test(test_box),           cmocka_unit_test(test_draws),        cmocka_unit_test(test_layers),
-        cmocka_unit_test(test_frozen),        cmocka_unit_test(test_zero_init),    cmocka_unit_test(test_steps),
-        cmocka_unit_test(test_evaluate_flip),
+        cmocka_unit_test(test_rate),   cmocka_unit_test(test_independence),
+        cmocka_unit_test(test_beta),   cmocka_unit_test(test_box),
+        cmocka_unit_test(test_draws),  cmocka_unit_test(test_layers),
+        cmocka_unit_test(test_frozen), cmocka_unit_test(test_zero_init),
+        cmocka_unit_test(test_steps),  cmocka_unit_test(test_evaluate_views),
     };
     return cmocka_run_group_tests(tests, rdp_test_directory_make, rdp_test_directory_remove);
 }

@@ -80,6 +80,9 @@ static void batch_does_not_matter(void **unused)
  *
  * basic: two convolutions of 3 x (1 + 1), two batch-norms of 8, the join's 4.
  *
+ * basic, halved by a max-pool: convolutions 3 x (1 + 1) and 3 x (1/4 + 1/4), the pool 3 + 2 x 1/4, batch-norms 8 x 1/4,
+ * the join 4 x 1/4.
+ *
  * bottleneck, first block 8 -> 8, 8, 32 channels: convolutions 6 + 6 + 3 x (1 + 4), batch-norms 8 + 8 + 32, join 4 x 4;
  * second 32 -> 16, 16, 64 to half the side: 3 x (4 + 2) + 3 x (2 + 1/2) + 3 x (1/2 + 2), batch-norms 16 + 4 + 16, join
  * 4 x 2. With convolutions on the shortcuts, in place of the joins: 3 x (1 + 4) and 6 x 4; 3 x (4 + 2) and 6 x 2.
@@ -87,11 +90,13 @@ static void batch_does_not_matter(void **unused)
 enum { UNIT = 8 * 32 * 32 };
 static const struct {
     const char *recipe;
-    int units;
+    double units;
     double operations;
 } counted[] = {
     {"blocks=1\nstem-width=8\nwidths=8\n", 13 + 2 * 6 + 2 * 8 + 4 + 2,
      2.0 * 1024 * (2 * 27 * 8 /* stem, without gradient of the data */ + 2 * 3 * 9 * 8 * 8)},
+    {"blocks=1\nstem-width=8\nwidths=8\nstrides=2\ndownsample=max-pool\nshortcut=pad\n",
+     13 + 6 + 3.5 + 2 + 1.5 + 3 + 0.5, 2.0 * 1024 * (2 * 27 * 8 + 3 * 9 * 8 * 8) + 2.0 * 256 * 3 * 9 * 8 * 8},
     {"block=bottleneck\nblocks=1,1\nstem-width=8\nwidths=8,16\nshortcut=pad\n",
      13 + (27 + 48 + 16) + (18 + 15 + 36 + 8) + 2 * 2,
      2.0 * 1024 * (2 * 27 * 8 + 3 * (8 * 8 + 9 * 8 * 8 + 8 * 32)) +

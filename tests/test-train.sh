@@ -78,7 +78,7 @@ stop_and_resume 2 --shuffle local --sync-bn --precision bf16 --schedule onecycle
 begin "stop and resume, 4 ranks, local batch-norm, micro-batches"
 stop_and_resume 4 --accumulate 2 --nesterov
 begin "stop and resume, 2 ranks, dropout, mix-up, CutMix, whitened stem"
-stop_and_resume 2 --dropout 0.2 --mixup 0.2 --cutmix 1 --stem-init whiten --freeze-stem --evaluate-flip
+stop_and_resume 2 --dropout 0.2 --mixup 0.2 --cutmix 1 --stem-init whiten --freeze-stem --evaluate-views 6
 # Every array that a checkpoint can hold, with running statistics of each rank's own; best.h5 goes by the averages.
 begin "stop and resume, 2 ranks, AdamW, lookahead, averages of the weights"
 stop_and_resume 2 --optimizer adamw --lr 0.002 --lookahead 3 --ema 0.9 --clip-norm 1 --val-fraction 0.03

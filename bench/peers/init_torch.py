@@ -10,7 +10,7 @@ WHITENING_FLOOR = 5e-4  # added to the eigenvalues, lest the smallest ones' nois
 
 
 def make(o, batcher):
-    model = resnet_torch.ResNet(o.block, o.blocks, o.stem_width, o.widths, o.activation, o.leaky_slope, o.shortcut, o.dropout)
+    model = resnet_torch.from_options(o)
     if o.zero_init_residual == "yes":
         for module in model.modules():
             if isinstance(module, (resnet_torch.BasicBlock, resnet_torch.Bottleneck)):

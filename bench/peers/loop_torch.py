@@ -141,6 +141,17 @@ class Run:
         return evaluate(model, self.test, o)[1]
 
 
+def views(x, count):
+    """--evaluate-views: (weight, batch) of each view. Moved ones as Jordan 2024: crops of the batch padded by a pixel's reflection."""
+    if count == "1":
+        return [(1, x)]
+    if count == "2":
+        return [(1 / 2, x), (1 / 2, x.flip(3))]
+    padded = torch.nn.functional.pad(x, (1, 1, 1, 1), "reflect")
+    moved = [padded[:, :, at:at + 32, at:at + 32] for at in (0, 2)]
+    return [(1 / 4, x), (1 / 4, x.flip(3))] + [(1 / 8, v) for m in moved for v in (m, m.flip(3))]
+
+
 @torch.no_grad()
 def evaluate(model, data, o):
     """(mean loss without label smoothing, accuracy)."""
@@ -149,9 +160,7 @@ def evaluate(model, data, o):
     for first in range(0, count, batch):
         x, y = data.plain(first, min(first + batch, count))
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=o.precision == "bf16"):
-            logits = model(x)
-            if o.evaluate_flip == "yes":
-                logits = (logits + model(x.flip(3))) / 2
+            logits = sum(weight * model(view) for weight, view in views(x, o.evaluate_views))
         logits = logits.float()
         loss += torch.nn.functional.cross_entropy(logits, y, reduction="sum").item()
         right += (logits.argmax(1) == y).sum().item()

@@ -42,6 +42,8 @@ MODEL = {
     "blocks": (int_list, "2,1,1,1"),
     "stem-width": (int, "64"),
     "widths": (int_list, "64,128,256,512"),
+    "strides": (int_list, "1,2"),
+    "downsample": (("stride", "max-pool"), "stride"),
     "activation": (("relu", "leaky-relu"), "relu"),
     "leaky-slope": (float, "0.01"),
     "shortcut": (("conv", "pad"), "conv"),
@@ -129,7 +131,7 @@ EVALUATION = {
     "val-fraction": (float, "0"),
     "train-images": (int, "0"),
     "evaluate-every": (int, "1"),
-    "evaluate-flip": (YES_NO, "no"),
+    "evaluate-views": (("1", "2", "6"), "1"),
     "early-stopping": (int, "0"),
     "final-test": (("auto", "last", "best"), "auto"),
 }

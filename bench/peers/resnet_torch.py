@@ -1,8 +1,8 @@
 """The networks of resnet-dp as a PyTorch module, with the same parameter names, so that both programs can be compared.
 
 One description (block, blocks per stage, stem width, stage widths) builds what src/options.h calls by the same option names:
-a 3x3 stem without bias, batch-norm and activation; stages of basic or bottleneck blocks, the first block of stages 2.. with
-stride 2 (in a bottleneck on its 3x3 convolution); on the shortcut where the shape changes a 1x1 convolution and batch-norm
+a 3x3 stem without bias, batch-norm and activation; stages of basic or bottleneck blocks, the first block with its stage's
+stride (in a bottleneck on its 3x3 convolution; or there a 2x2 max-pool); on the shortcut where the shape changes a 1x1 convolution and batch-norm
 (`downsample.0`, `downsample.1`), or every other pixel and zero channels; dropout behind each stage; global average pool and one fully connected
 layer. Initialisation is PyTorch's default.
 
@@ -17,9 +17,9 @@ from torch.nn import functional
 class BasicBlock(nn.Module):
     expansion = 1
 
-    def __init__(self, inputs, width, stride, act, kind):
+    def __init__(self, inputs, width, stride, act, kind, pools):
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False)
+        self.conv1, self.pool = halving(inputs, width, stride, pools)
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
@@ -27,7 +27,7 @@ class BasicBlock(nn.Module):
         self.downsample = shortcut(inputs, width, stride, kind)
 
     def forward(self, x):
-        y = self.act(self.bn1(self.conv1(x)))
+        y = self.act(self.bn1(self.pool(self.conv1(x))))
         y = self.bn2(self.conv2(y))
         return self.act(y + (self.downsample(x) if self.downsample is not None else x))
 
@@ -35,12 +35,12 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     expansion = 4
 
-    def __init__(self, inputs, width, stride, act, kind):
+    def __init__(self, inputs, width, stride, act, kind, pools):
         super().__init__()
         outputs = width * self.expansion
         self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
+        self.conv2, self.pool = halving(width, width, stride, pools)
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(outputs)
@@ -49,7 +49,7 @@ class Bottleneck(nn.Module):
 
     def forward(self, x):
         y = self.act(self.bn1(self.conv1(x)))
-        y = self.act(self.bn2(self.conv2(y)))
+        y = self.act(self.bn2(self.pool(self.conv2(y))))
         y = self.bn3(self.conv3(y))
         return self.act(y + (self.downsample(x) if self.downsample is not None else x))
 
@@ -67,6 +67,13 @@ class PadShortcut(nn.Module):
         return functional.pad(x[:, :, ::self.stride, ::self.stride], (0, 0, 0, 0, self.before, self.after))
 
 
+def halving(inputs, outputs, stride, pools):
+    """A 3x3 convolution and what follows it: nothing, or the max-pool that does instead of its stride."""
+    pools = pools and stride == 2
+    return (nn.Conv2d(inputs, outputs, 3, 1 if pools else stride, 1, bias=False),
+            nn.MaxPool2d(2, ceil_mode=True) if pools else nn.Identity())
+
+
 def shortcut(inputs, outputs, stride, kind):
     """None (identity) where the shape stays, else a strided 1x1 convolution and batch-norm or the padded shortcut."""
     if inputs == outputs and stride == 1:
@@ -78,7 +85,8 @@ def shortcut(inputs, outputs, stride, kind):
 
 class ResNet(nn.Module):
     def __init__(self, block="basic", blocks=(2, 1, 1, 1), stem_width=64, widths=(64, 128, 256, 512),
-                 activation="relu", leaky_slope=0.01, shortcut_kind="conv", dropout=None):
+                 activation="relu", leaky_slope=0.01, shortcut_kind="conv", dropout=None, strides=(1, 2),
+                 downsample="stride"):
         super().__init__()
         kind = {"basic": BasicBlock, "bottleneck": Bottleneck}[block]
         # In place, as PyTorch's own models do: it saves one activation per layer.
@@ -90,7 +98,8 @@ class ResNet(nn.Module):
         for stage, (count, width) in enumerate(zip(blocks, widths)):
             layers = []
             for index in range(count):
-                layers.append(kind(channels, width, 2 if stage > 0 and index == 0 else 1, self.act, shortcut_kind))
+                stride = strides[min(stage, len(strides) - 1)] if index == 0 else 1
+                layers.append(kind(channels, width, stride, self.act, shortcut_kind, downsample == "max-pool"))
                 channels = width * kind.expansion
             setattr(self, "layer%d" % (stage + 1), nn.Sequential(*layers))
         self.fc = nn.Linear(channels, 10)
@@ -106,7 +115,8 @@ class ResNet(nn.Module):
 
 def from_options(o):
     """The network that peer_options.add_model's options describe."""
-    return ResNet(o.block, o.blocks, o.stem_width, o.widths, o.activation, o.leaky_slope, o.shortcut)
+    return ResNet(o.block, o.blocks, o.stem_width, o.widths, o.activation, o.leaky_slope, o.shortcut,
+                  getattr(o, "dropout", None), o.strides, o.downsample)
 
 
 def parameter_groups(model, weight_decay, decay_bn):

@@ -53,6 +53,7 @@ RDP_DEVICE_FUNCTION struct rdp_augment_draw rdp_augment_draw_for(const struct rd
 {
     struct rdp_augment_draw draw = {0, 0, 0};
     if (!augment->enabled) {
+        draw.dy = draw.dx = augment->shift;
         draw.flip = augment->mirror;
         return draw;
     }

@@ -91,6 +91,10 @@ int cpu_pad_forward(struct rdp_device *device, struct rdp_shape input, struct rd
                     int first, int count);
 int cpu_pad_backward(struct rdp_device *device, struct rdp_shape input, struct rdp_shape output, const void *dy,
                      void *dx, int first, int count);
+int cpu_max_pool_forward(struct rdp_device *device, struct rdp_shape input, const void *x, void *y, int first,
+                         int count);
+int cpu_max_pool_backward(struct rdp_device *device, struct rdp_shape input, const void *x, const void *dy, void *dx,
+                          int first, int count);
 int cpu_pool_forward(struct rdp_device *device, struct rdp_shape shape, const void *x, float *features, int first,
                      int count);
 int cpu_pool_backward(struct rdp_device *device, struct rdp_shape shape, const float *dfeatures, void *dx, int first,

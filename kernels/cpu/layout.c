@@ -1,6 +1,6 @@
 /*
- * Operations that know where an element lies: the padded shortcut and the global average pool. Both are small next to
- * the convolutions.
+ * Operations that know where an element lies: the padded shortcut, the max-pool and the global average pool. All are
+ * small next to the convolutions.
  */
 #include <string.h>
 
@@ -72,6 +72,40 @@ int cpu_pad_backward(struct rdp_device *device, struct rdp_shape input, struct r
                     store_element(to, blocked_index(input, lanes, c, h * stride, w * stride), bf16,
                                   load_element(from, blocked_index(output, lanes, c + before, h, w), bf16));
     }
+    return RDP_OK;
+}
+
+/* Bytes of one channel block of an image. */
+static size_t block_bytes(struct rdp_device *device, struct rdp_shape shape)
+{
+    return cpu_image_bytes(device, shape, false) / (size_t)cpu_blocks(device, shape.channels);
+}
+
+int cpu_max_pool_forward(struct rdp_device *device, struct rdp_shape input, const void *x, void *y, int first,
+                         int count)
+{
+    const struct rdp_vector_ops *loops = cpu_state(device)->loops;
+    const int blocks = cpu_blocks(device, input.channels);
+    const size_t x_bytes = block_bytes(device, input),
+                 y_bytes = block_bytes(device, rdp_shape_strided(input, input.channels, 2));
+#pragma omp parallel for schedule(static)
+    for (int i = first * blocks; i < (first + count) * blocks; i++)
+        loops->max_pool((const char *)x + (size_t)i * x_bytes, input.height, input.width,
+                        (char *)y + (size_t)i * y_bytes);
+    return RDP_OK;
+}
+
+int cpu_max_pool_backward(struct rdp_device *device, struct rdp_shape input, const void *x, const void *dy, void *dx,
+                          int first, int count)
+{
+    const struct rdp_vector_ops *loops = cpu_state(device)->loops;
+    const int blocks = cpu_blocks(device, input.channels);
+    const size_t x_bytes = block_bytes(device, input),
+                 y_bytes = block_bytes(device, rdp_shape_strided(input, input.channels, 2));
+#pragma omp parallel for schedule(static)
+    for (int i = first * blocks; i < (first + count) * blocks; i++)
+        loops->max_pool_backward((const char *)x + (size_t)i * x_bytes, (const char *)dy + (size_t)i * y_bytes,
+                                 input.height, input.width, (char *)dx + (size_t)i * x_bytes);
     return RDP_OK;
 }
 

@@ -34,6 +34,9 @@ struct rdp_vector_ops {
     /* y = (x + x2) / (1 - p) or 0, of channel block `block` of a whole image; x2 may be NULL, y may be x. */
     void (*dropout)(const struct rdp_dropout *dropout, uint32_t step, int64_t sample, int block, const void *x,
                     const void *x2, void *y);
+    /* kernels.h's max_pool of a whole image's channel block of height x width pixels. */
+    void (*max_pool)(const void *x, int height, int width, void *y);
+    void (*max_pool_backward)(const void *x, const void *dy, int height, int width, void *dx);
     /* A row of RDP_MIX_ROW elements: a = w * a + (1 - w) * b, and b with a's old values likewise. */
     void (*mix)(void *a, void *b, const float *weights);
 };

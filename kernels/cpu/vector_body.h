@@ -52,6 +52,29 @@ static inline vf activate_backward(vf sign, vf d, float slope)
     return (vf)(((vi)d & positive) | ((vi)(d * slope) & ~positive));
 }
 
+/* Where `next` takes the place of the largest so far, as PyTorch has it: if it is larger or a NaN. */
+static inline vi exceeds(vf next, vf largest)
+{
+    return (next > largest) | (next != next);
+}
+
+static inline vf choose(vi mask, vf yes, vf no)
+{
+    return (vf)(((vi)yes & mask) | ((vi)no & ~mask));
+}
+
+/* The pixels of a max-pool's window, row by row; at an odd edge some stand for themselves twice. */
+struct window {
+    size_t pixels[4];
+};
+
+static inline struct window window_at(int height, int width, int h, int w)
+{
+    const size_t top = (size_t)(2 * h) * (size_t)width, below = 2 * h + 1 < height ? top + (size_t)width : top;
+    const size_t left = (size_t)(2 * w), right = 2 * w + 1 < width ? left + 1 : left;
+    return (struct window){{top + left, top + right, below + left, below + right}};
+}
+
 /* Random bits of `count` groups from `group` on, of pixels one after another: RDP_LANES apart. */
 static void dropout_bits(const struct rdp_dropout *dropout, uint32_t step, int64_t sample, uint32_t group, size_t count,
                          uint16_t *bits)
@@ -91,7 +114,7 @@ enum { DROPOUT_PIXELS = 64 /* whose bits are computed together */ };
     { \
         .name = RDP_STRING(RDP_SET_NAME), .lanes = RDP_LANES, .statistics = statistics_##type, .apply = apply_##type, \
         .backward_reduce = backward_reduce_##type, .backward_apply = backward_apply_##type, .dropout = dropout_##type, \
-        .mix = mix_##type \
+        .max_pool = max_pool_##type, .max_pool_backward = max_pool_backward_##type, .mix = mix_##type \
     }
 
 const struct rdp_vector_set RDP_SET = {

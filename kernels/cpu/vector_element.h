@@ -97,6 +97,43 @@ static void RDP_NAME(dropout)(const struct rdp_dropout *dropout, uint32_t step, 
     }
 }
 
+static void RDP_NAME(max_pool)(const void *x_, int height, int width, void *y_)
+{
+    const RDP_ELEMENT *x = x_;
+    RDP_ELEMENT *y = y_;
+    for (int h = 0; 2 * h < height; h++)
+        for (int w = 0; 2 * w < width; w++, y += RDP_LANES) {
+            const struct window window = window_at(height, width, h, w);
+            vf largest = RDP_LOAD(x + window.pixels[0] * RDP_LANES);
+            for (int i = 1; i < 4; i++) {
+                const vf next = RDP_LOAD(x + window.pixels[i] * RDP_LANES);
+                largest = choose(exceeds(next, largest), next, largest);
+            }
+            RDP_STORE(y, largest);
+        }
+}
+
+/* A pixel that stands twice in its window is the largest, if at all, where it stands first: written last. */
+static void RDP_NAME(max_pool_backward)(const void *x_, const void *dy_, int height, int width, void *dx_)
+{
+    const RDP_ELEMENT *x = x_, *dy = dy_;
+    RDP_ELEMENT *dx = dx_;
+    for (int h = 0; 2 * h < height; h++)
+        for (int w = 0; 2 * w < width; w++, dy += RDP_LANES) {
+            const struct window window = window_at(height, width, h, w);
+            vf largest = RDP_LOAD(x + window.pixels[0] * RDP_LANES), share = RDP_LOAD(dy);
+            vi which = {0};
+            for (int i = 1; i < 4; i++) {
+                const vf next = RDP_LOAD(x + window.pixels[i] * RDP_LANES);
+                const vi larger = exceeds(next, largest);
+                largest = choose(larger, next, largest);
+                which = (which & ~larger) | (larger & i);
+            }
+            for (int i = 3; i >= 0; i--)
+                RDP_STORE(dx + window.pixels[i] * RDP_LANES, (vf)((vi)share & (which == i)));
+        }
+}
+
 static void RDP_NAME(mix)(void *a_, void *b_, const float *weights)
 {
     RDP_ELEMENT *a = a_, *b = b_;

@@ -115,7 +115,7 @@ static int plan_statistics(struct rdp_device *device, struct rdp_conv *conv)
     const struct rdp_conv_desc *desc = &conv->desc;
     const struct conv_problem problem = problem_of(device, desc, fuse == RDP_FUSE_ALWAYS ? CONV_FUSED : CONV_EITHER);
     struct conv_run *run = &((struct conv_state *)conv->state)->runs[RDP_CONV_STATISTICS];
-    if (fuse == RDP_FUSE_NEVER || !desc->training || !conv_family_applies(&problem, PLAN_SUMS) ||
+    if (fuse == RDP_FUSE_NEVER || !desc->statistics || !conv_family_applies(&problem, PLAN_SUMS) ||
         desc->chunk != desc->batch || desc->output.channels % CUDA_LANES != 0)
         return RDP_OK;
     RDP_TRY(conv_statistics_tune(device, &problem, run));

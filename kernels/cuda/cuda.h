@@ -95,7 +95,7 @@ int cuda_bn_backward_finalize(struct rdp_device *device, struct rdp_bn *bn, doub
 int cuda_bn_backward_apply(struct rdp_device *device, struct rdp_bn *bn, const void *y, const void *dz, void *dy,
                            int first, int count);
 
-/* layout.c: augmentation, mixing, pad shortcut, dropout, pool */
+/* layout.c: augmentation, mixing, pad shortcut, dropout, pools */
 int cuda_augment(struct rdp_device *device, const struct rdp_augment *augment, const struct rdp_step_values *values,
                  const uint8_t *images, const int64_t *rows, const int64_t *samples, void *out, int first, int count);
 int cuda_mix(struct rdp_device *device, const struct rdp_step_values *values, void *images, int batch);
@@ -109,6 +109,10 @@ int cuda_dropout_forward(struct rdp_device *device, const struct rdp_dropout *dr
 int cuda_dropout_backward(struct rdp_device *device, const struct rdp_dropout *dropout,
                           const struct rdp_step_values *values, const int64_t *samples, const void *dy, const void *dy2,
                           void *dx, int first, int count);
+int cuda_max_pool_forward(struct rdp_device *device, struct rdp_shape input, const void *x, void *y, int first,
+                          int count);
+int cuda_max_pool_backward(struct rdp_device *device, struct rdp_shape input, const void *x, const void *dy, void *dx,
+                           int first, int count);
 int cuda_pool_forward(struct rdp_device *device, struct rdp_shape shape, const void *x, float *features, int first,
                       int count);
 int cuda_pool_backward(struct rdp_device *device, struct rdp_shape shape, const float *dfeatures, void *dx, int first,

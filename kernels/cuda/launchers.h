@@ -97,6 +97,10 @@ cudaError_t cuda_launch_pad_forward(cudaStream_t stream, struct rdp_shape input,
                                     void *y, bool bf16, int sms, int count);
 cudaError_t cuda_launch_pad_backward(cudaStream_t stream, struct rdp_shape input, struct rdp_shape output,
                                      const void *dy, void *dx, bool bf16, int sms, int count);
+cudaError_t cuda_launch_max_pool_forward(cudaStream_t stream, struct rdp_shape input, const void *x, void *y, bool bf16,
+                                         int sms, int count);
+cudaError_t cuda_launch_max_pool_backward(cudaStream_t stream, struct rdp_shape input, const void *x, const void *dy,
+                                          void *dx, bool bf16, int sms, int count);
 /* features and dfeatures: f32 [count][channels], not padded. */
 cudaError_t cuda_launch_pool_forward(cudaStream_t stream, struct rdp_shape shape, const void *x, float *features,
                                      bool bf16, int count);

@@ -1,4 +1,4 @@
-/* Augmentation, mixing, padded shortcut, dropout and pool on a CUDA device: the kernels of augment.cu, mix.cu, pool.cu
+/* Augmentation, mixing, padded shortcut, dropout and pools on a CUDA device: the kernels of augment.cu, mix.cu, pool.cu
  * and dropout.cu on a range of images. */
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/launchers.h"
@@ -79,6 +79,28 @@ int cuda_dropout_backward(struct rdp_device *device, const struct rdp_dropout *d
                           void *dx, int first, int count)
 {
     return drop(device, dropout, values, samples, dy, dy2, dx, first, count);
+}
+
+int cuda_max_pool_forward(struct rdp_device *device, struct rdp_shape input, const void *x, void *y, int first,
+                          int count)
+{
+    const struct cuda_state *cuda = cuda_state(device);
+    const size_t x_bytes = image_bytes(device, input),
+                 y_bytes = image_bytes(device, rdp_shape_strided(input, input.channels, 2));
+    RDP_CUDA(cuda_launch_max_pool_forward(cuda->stream, input, image(x, x_bytes, first),
+                                          image_to_write(y, y_bytes, first), cuda->bf16, cuda->sm_count, count));
+    return RDP_OK;
+}
+
+int cuda_max_pool_backward(struct rdp_device *device, struct rdp_shape input, const void *x, const void *dy, void *dx,
+                           int first, int count)
+{
+    const struct cuda_state *cuda = cuda_state(device);
+    const size_t x_bytes = image_bytes(device, input),
+                 y_bytes = image_bytes(device, rdp_shape_strided(input, input.channels, 2));
+    RDP_CUDA(cuda_launch_max_pool_backward(cuda->stream, input, image(x, x_bytes, first), image(dy, y_bytes, first),
+                                           image_to_write(dx, x_bytes, first), cuda->bf16, cuda->sm_count, count));
+    return RDP_OK;
 }
 
 int cuda_pool_forward(struct rdp_device *device, struct rdp_shape shape, const void *x, float *features, int first,

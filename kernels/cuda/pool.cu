@@ -1,7 +1,7 @@
 /*
- * The small operations that change an activation's shape: the padded shortcut of He et al. 2016 (option A) and its
- * transpose, and the global average pool and its. One thread makes one pack; missing channels are always written as
- * zero.
+ * The small operations that change an activation's shape, there and back: the padded shortcut of He et al. 2016 (option
+ * A), the 2x2 max-pool, the global average pool. One thread makes one pack (max-pool's way back: those of one window);
+ * missing channels are always written as zero.
  */
 #include "kernels/cuda/element.cuh"
 #include "kernels/cuda/launchers.h"
@@ -87,6 +87,83 @@ __global__ __launch_bounds__(THREADS) void pad_backward_kernel(shortcut s, const
     }
 }
 
+/* The images of a max-pool. */
+struct windows {
+    int batch, packs;        /* packs of a pixel */
+    int height, width;       /* before the pool */
+    int out_height, out_width;
+};
+
+/* Reads window i's packs, row by row; pixel[k] is where pack k lies, -1 where an odd edge cuts the window. largest and
+ * which say for each lane what the largest value is and which pack has it first; a NaN counts as the largest. */
+template <typename T, int LANES>
+__device__ inline void read_window(const windows &s, const T *__restrict__ x, size_t i, long long (&pixel)[4],
+                                   float (&largest)[LANES], int (&which)[LANES])
+{
+    const int part = (int)(i % (size_t)s.packs);
+    const size_t out = i / (size_t)s.packs;
+    const int w = (int)(out % (size_t)s.out_width), h = (int)(out / (size_t)s.out_width % (size_t)s.out_height);
+    const size_t n = out / (size_t)s.out_width / (size_t)s.out_height;
+#pragma unroll
+    for (int k = 0; k < 4; k++) {
+        const int row = 2 * h + k / 2, column = 2 * w + k % 2;
+        const bool inside = row < s.height && column < s.width;
+        const size_t at = (n * (size_t)s.height + (size_t)row) * (size_t)s.width + (size_t)column;
+        pixel[k] = inside ? (long long)((at * (size_t)s.packs + (size_t)part) * LANES) : -1;
+        if (!inside)
+            continue;
+        float value[LANES];
+        unpack(load_pack(x + pixel[k]), value);
+#pragma unroll
+        for (int lane = 0; lane < LANES; lane++)
+            if (k == 0 || value[lane] > largest[lane] || value[lane] != value[lane]) {
+                largest[lane] = value[lane];
+                which[lane] = k;
+            }
+    }
+}
+
+template <typename T>
+__global__ __launch_bounds__(THREADS) void max_pool_forward_kernel(windows s, const T *__restrict__ x,
+                                                                   T *__restrict__ y)
+{
+    constexpr int LANES = pack<T>::LANES;
+    const size_t total = (size_t)s.batch * (size_t)(s.out_height * s.out_width) * (size_t)s.packs;
+    const size_t step = (size_t)gridDim.x * THREADS;
+    for (size_t i = (size_t)blockIdx.x * THREADS + threadIdx.x; i < total; i += step) {
+        long long pixel[4];
+        float largest[LANES] = {};
+        int which[LANES] = {};
+        read_window(s, x, i, pixel, largest, which);
+        store_pack(y + i * LANES, pack_of(largest));
+    }
+}
+
+template <typename T>
+__global__ __launch_bounds__(THREADS) void max_pool_backward_kernel(windows s, const T *__restrict__ x,
+                                                                    const T *__restrict__ dy, T *__restrict__ dx)
+{
+    constexpr int LANES = pack<T>::LANES;
+    const size_t total = (size_t)s.batch * (size_t)(s.out_height * s.out_width) * (size_t)s.packs;
+    const size_t step = (size_t)gridDim.x * THREADS;
+    for (size_t i = (size_t)blockIdx.x * THREADS + threadIdx.x; i < total; i += step) {
+        long long pixel[4];
+        float largest[LANES] = {}, share[LANES];
+        int which[LANES] = {};
+        read_window(s, x, i, pixel, largest, which);
+        unpack(load_pack(dy + i * LANES), share);
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+            float value[LANES];
+#pragma unroll
+            for (int lane = 0; lane < LANES; lane++)
+                value[lane] = which[lane] == k ? share[lane] : 0.0f;
+            if (pixel[k] >= 0)
+                store_pack(dx + pixel[k], pack_of(value));
+        }
+    }
+}
+
 /* features[n][c] = mean over the pixels, added in their order. */
 template <typename T>
 __global__ __launch_bounds__(THREADS) void pool_forward_kernel(int images, int pixels, int channels, int packs,
@@ -163,6 +240,32 @@ cudaError_t pad_backward(cudaStream_t stream, rdp_shape input, rdp_shape output,
                   static_cast<const T *>(dy), static_cast<T *>(dx));
 }
 
+template <typename T> windows windows_of(rdp_shape input, int count)
+{
+    const rdp_shape output = rdp_shape_strided(input, input.channels, 2);
+    return {count,        packs_of(input.channels, pack<T>::LANES), input.height, input.width, output.height,
+            output.width};
+}
+
+template <typename T>
+cudaError_t max_pool_forward(cudaStream_t stream, rdp_shape input, const void *x, void *y, int sms, int count)
+{
+    const windows s = windows_of<T>(input, count);
+    const size_t packs = (size_t)count * (size_t)(s.out_height * s.out_width) * (size_t)s.packs;
+    return launch(stream, dim3(grid_for(packs, THREADS, sms, WAVES)), THREADS, max_pool_forward_kernel<T>, s,
+                  static_cast<const T *>(x), static_cast<T *>(y));
+}
+
+template <typename T>
+cudaError_t max_pool_backward(cudaStream_t stream, rdp_shape input, const void *x, const void *dy, void *dx, int sms,
+                              int count)
+{
+    const windows s = windows_of<T>(input, count);
+    const size_t packs = (size_t)count * (size_t)(s.out_height * s.out_width) * (size_t)s.packs;
+    return launch(stream, dim3(grid_for(packs, THREADS, sms, WAVES)), THREADS, max_pool_backward_kernel<T>, s,
+                  static_cast<const T *>(x), static_cast<const T *>(dy), static_cast<T *>(dx));
+}
+
 template <typename T>
 cudaError_t pool_forward(cudaStream_t stream, rdp_shape shape, const void *x, float *features, int count)
 {
@@ -195,6 +298,20 @@ extern "C" cudaError_t cuda_launch_pad_backward(cudaStream_t stream, rdp_shape i
 {
     return is_bf16 ? pad_backward<bf16>(stream, input, output, dy, dx, sms, count)
                    : pad_backward<float>(stream, input, output, dy, dx, sms, count);
+}
+
+extern "C" cudaError_t cuda_launch_max_pool_forward(cudaStream_t stream, rdp_shape input, const void *x, void *y,
+                                                    bool is_bf16, int sms, int count)
+{
+    return is_bf16 ? max_pool_forward<bf16>(stream, input, x, y, sms, count)
+                   : max_pool_forward<float>(stream, input, x, y, sms, count);
+}
+
+extern "C" cudaError_t cuda_launch_max_pool_backward(cudaStream_t stream, rdp_shape input, const void *x,
+                                                     const void *dy, void *dx, bool is_bf16, int sms, int count)
+{
+    return is_bf16 ? max_pool_backward<bf16>(stream, input, x, dy, dx, sms, count)
+                   : max_pool_backward<float>(stream, input, x, dy, dx, sms, count);
 }
 
 extern "C" cudaError_t cuda_launch_pool_forward(cudaStream_t stream, rdp_shape shape, const void *x, float *features,

@@ -271,7 +271,7 @@ int cuda_conv_create(struct rdp_device *device, struct rdp_conv **conv, const st
                             (size_t)cuda_padded(desc->input.channels);
     for (int i = 0; i < (desc->training ? 3 : 1); i++)
         (*conv)->algorithms[i] = "emulated";
-    if (device->config.fuse_statistics != RDP_FUSE_NEVER && cuda_state(device)->bf16 && desc->training &&
+    if (device->config.fuse_statistics != RDP_FUSE_NEVER && cuda_state(device)->bf16 && desc->statistics &&
         desc->chunk == desc->batch && desc->output.channels % CUDA_LANES == 0)
         (*conv)->algorithms[RDP_CONV_STATISTICS] = "emulated with statistics";
     int status = rdp_calloc((void **)&state, 1, sizeof *state, "a convolution");

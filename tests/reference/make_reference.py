@@ -8,7 +8,7 @@ the file's own error is half a unit in the last place and a comparison shows the
 
 (Leaky) ReLU has a kink at zero. Where rounding puts one pre-activation on its other side, the gradient changes by a finite
 amount, and ten steps later the weights of two correct programs differ by 1e-4 to 1e-2 instead of 1e-7. A seed is therefore
-chosen for which no pre-activation of the ten steps comes close to zero: --search tries that many seeds and prints the best, and
+chosen for which no pre-activation of the ten steps comes close to zero, nor a max-pool's window to a tie: --search tries that many seeds and prints the best, and
 the batches are small because the closest approach shrinks with the number of activations. --check writes nothing; it prints
 that margin and how far a float32 run of PyTorch drifts from the float64 one, the yardstick for the tests' tolerances.
 README.md in this folder describes the arrays; tests/support_reference.h reads them.
@@ -20,6 +20,7 @@ import warnings
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "..", "bench", "peers"))
@@ -37,11 +38,14 @@ RUNS = {
                                   activation="leaky-relu", leaky_slope=0.01),
                        batch=3, label_smoothing=0.1, weight_decay=1e-4, decay_bn=False,
                        sgd=dict(lr=0.05, momentum=0.9, nesterov=False), seed=1004),
+    "pooled": dict(model=dict(block="basic", blocks=(1, 1), stem_width=4, widths=(6, 9), strides=(2,), downsample="max-pool"),
+                   batch=3, label_smoothing=0.1, weight_decay=5e-4, decay_bn=True,
+                   sgd=dict(lr=0.05, momentum=0.9, nesterov=True), seed=144),
 }
 
 
 class TooClose(Exception):
-    """A pre-activation nearer to the kink than the search still cares for."""
+    """A pre-activation nearer to the kink, or a max-pool nearer to a tie, than the search still cares for."""
 
 
 def labels_of(first, count):
@@ -79,15 +83,26 @@ def make_model(run, dtype):
 
 
 def watch_margin(model, floor):
-    """A list whose one element becomes the least |pre-activation| met; TooClose once it falls below `floor`."""
+    """A list whose one element becomes the least |pre-activation| met, or distance of a max-pool's largest value from its second;
+    TooClose once it falls below `floor`."""
     least = [float("inf")]
 
-    def look(_module, inputs):
-        least[0] = min(least[0], inputs[0].detach().abs().min().item())
+    def narrow(distances):
+        least[0] = min(least[0], distances.min().item())
         if least[0] < floor:
             raise TooClose
 
+    def look(_module, inputs):
+        narrow(inputs[0].detach().abs())
+
+    def compare(_module, inputs):
+        first, second = functional.unfold(inputs[0].detach().flatten(0, 1).unsqueeze(1), 2, stride=2).topk(2, 1).values.unbind(1)
+        narrow(first - second)
+
     model.act.register_forward_pre_hook(look)
+    for module in model.modules():
+        if isinstance(module, nn.MaxPool2d):
+            module.register_forward_pre_hook(compare)
     return least
 
 
@@ -95,7 +110,8 @@ def config_of(run):
     """The run's options as arrays, so that a test needs no copy of them."""
     model, sgd = run["model"], run["sgd"]
     values = dict(bottleneck=model["block"] == "bottleneck", blocks=model["blocks"], stem_width=model["stem_width"],
-                  widths=model["widths"], leaky_relu=model.get("activation") == "leaky-relu",
+                  widths=model["widths"], strides=model.get("strides", (1, 2)),
+                  max_pool=model.get("downsample") == "max-pool", leaky_relu=model.get("activation") == "leaky-relu",
                   leaky_slope=model.get("leaky_slope", 0.01), batch=run["batch"], steps=STEPS,
                   label_smoothing=run["label_smoothing"], weight_decay=run["weight_decay"], decay_bn=run["decay_bn"],
                   lr=sgd["lr"], momentum=sgd["momentum"], nesterov=sgd["nesterov"])
