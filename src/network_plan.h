@@ -1,5 +1,5 @@
-/* The inside of a network: its operations and tensors. Shared by network_plan.c (makes them), network_run.c (runs them)
- * and network.c. */
+/* The inside of a network: its operations and tensors. Shared by network_plan.c (makes them), network_memory.c (gives
+ * them memory), network_run.c (runs them) and network.c. */
 #ifndef RDP_NETWORK_PLAN_H
 #define RDP_NETWORK_PLAN_H
 
@@ -96,6 +96,10 @@ static inline float *rdp_network_row(const struct rdp_network *network, float *f
 /* Makes the operations, tensors, convolutions and the layout of the flat arrays (rows, boundaries, counts). */
 int rdp_network_plan_create(struct rdp_network *network);
 void rdp_network_plan_destroy(struct rdp_network *network);
+/* Takes the memory of the plan's tensors and of the head from the device (network_memory.c); destroy copes with what create
+ * left undone. */
+int rdp_network_memory_create(struct rdp_network *network);
+void rdp_network_memory_destroy(struct rdp_network *network);
 /* Images per range call of the segment that starts at operation `begin`. */
 int rdp_network_segment_chunk(const struct rdp_network *network, int begin, int end);
 /* First operation after `begin` that is not in its segment. */

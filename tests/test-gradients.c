@@ -292,14 +292,14 @@ static void max_pool_gradient(struct subject *subject)
     rdp_test_free(dy);
 }
 
-/* The four values of a window lie at least 1 apart, so that no step makes another one the largest. */
+/* The four values of a window lie at least 1.5 apart, so that no step makes another one the largest. */
 static void keep_windows_apart(struct subject *subject)
 {
     const size_t height = (size_t)subject->in.height, width = (size_t)subject->in.width;
     double *x = rdp_test_fill(rdp_test_doubles(subject->counts[0]), subject->counts[0], 70, false);
     for (size_t i = 0; i < subject->counts[0]; i++) {
         const size_t row = i / width % height, column = i % width, plane = i / width / height;
-        x[i] = x[i] / 4 + 1.5 * (double)((row % 2 * 2 + column % 2 + plane + row / 2 + column / 2) % 4);
+        x[i] = x[i] / 4 + 2 * (double)((row % 2 * 2 + column % 2 + plane + row / 2 + column / 2) % 4);
     }
     subject->inputs[0] = x;
 }
@@ -559,7 +559,7 @@ static void test_pad_pool(void **unused)
                                    .value = max_pool_value,
                                    .gradient = max_pool_gradient};
         keep_windows_apart(&max_pool);
-        check_subject(&max_pool, CURVED_STEP, LINEAR_TOLERANCE);
+        check_subject(&max_pool, LINEAR_STEP, LINEAR_TOLERANCE);
         rdp_device_close(device);
     }
 }
