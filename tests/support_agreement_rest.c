@@ -127,31 +127,56 @@ static const int pads[][RDP_CASE_ARGUMENTS] = {
     {64, 128, 8, 2, 8, 8}, {3, 8, 4, 1, 1, 1},   {12, 64, 8, 1, 8, 2},
 };
 
+/* What an operation that changes an image's shape works on: x becomes y, and dy dx. */
+struct passage {
+    size_t in_count, out_count;
+    float *x_host, *dy_host;
+    struct rdp_activations x, y, dx, dy;
+};
+
+static struct passage passage_make(struct rdp_device *device, struct rdp_shape in, struct rdp_shape out, int batch,
+                                   struct rdp_results *results)
+{
+    struct passage p = {.in_count = rdp_activations_count(in, batch), .out_count = rdp_activations_count(out, batch)};
+    p.x_host = rdp_results_input(results, p.in_count, 1, 1);
+    p.dy_host = rdp_results_input(results, p.out_count, 2, 1);
+    p.x = rdp_activations_make(device, in, batch, false);
+    p.y = rdp_activations_make(device, out, batch, false);
+    p.dx = rdp_activations_make(device, in, batch, false);
+    p.dy = rdp_activations_make(device, out, batch, false);
+    return p;
+}
+
+static void passage_put(struct passage *p)
+{
+    rdp_activations_put(&p->x, p->x_host);
+    rdp_activations_put(&p->dy, p->dy_host);
+}
+
+static void passage_finish(struct passage *p, struct rdp_results *results)
+{
+    rdp_activations_take(&p->y, rdp_results_add(results, "y", RDP_AGREE_EXACT, p->out_count));
+    rdp_activations_take(&p->dx, rdp_results_add(results, "dx", RDP_AGREE_EXACT, p->in_count));
+    rdp_activations_free(&p->x);
+    rdp_activations_free(&p->y);
+    rdp_activations_free(&p->dx);
+    rdp_activations_free(&p->dy);
+    free(p->x_host);
+    free(p->dy_host);
+}
+
 static void run_pad(struct rdp_device *device, const int *a, struct rdp_results *results)
 {
     const struct rdp_shape in = {a[PAD_IN], a[PAD_SIZE], a[PAD_SIZE]},
                            out = {a[PAD_OUT], a[PAD_SIZE] / a[PAD_STRIDE], a[PAD_SIZE] / a[PAD_STRIDE]};
     const int batch = a[PAD_BATCH], chunk = a[PAD_CHUNK];
-    const size_t in_count = rdp_activations_count(in, batch), out_count = rdp_activations_count(out, batch);
-    float *x_host = rdp_results_input(results, in_count, 1, 1), *dy_host = rdp_results_input(results, out_count, 2, 1);
-    struct rdp_activations x = rdp_activations_make(device, in, batch, false),
-                           y = rdp_activations_make(device, out, batch, false),
-                           dx = rdp_activations_make(device, in, batch, false),
-                           dy = rdp_activations_make(device, out, batch, false);
-    rdp_activations_put(&x, x_host);
-    rdp_activations_put(&dy, dy_host);
+    struct passage p = passage_make(device, in, out, batch, results);
+    passage_put(&p);
     for (int first = batch - chunk; first >= 0; first -= chunk) {
-        RDP_MUST(device->ops->pad_forward(device, in, out, x.block.data, y.block.data, first, chunk));
-        RDP_MUST(device->ops->pad_backward(device, in, out, dy.block.data, dx.block.data, first, chunk));
+        RDP_MUST(device->ops->pad_forward(device, in, out, p.x.block.data, p.y.block.data, first, chunk));
+        RDP_MUST(device->ops->pad_backward(device, in, out, p.dy.block.data, p.dx.block.data, first, chunk));
     }
-    rdp_activations_take(&y, rdp_results_add(results, "y", RDP_AGREE_EXACT, out_count));
-    rdp_activations_take(&dx, rdp_results_add(results, "dx", RDP_AGREE_EXACT, in_count));
-    rdp_activations_free(&x);
-    rdp_activations_free(&y);
-    rdp_activations_free(&dx);
-    rdp_activations_free(&dy);
-    free(x_host);
-    free(dy_host);
+    passage_finish(&p, results);
 }
 
 const struct rdp_case rdp_pad_cases = CASES("padded shortcut", "in,out,size,stride,batch,chunk", run_pad, pads);
@@ -167,28 +192,16 @@ static void run_max_pool(struct rdp_device *device, const int *a, struct rdp_res
     const struct rdp_shape in = {a[MAX_POOL_CHANNELS], a[MAX_POOL_HEIGHT], a[MAX_POOL_WIDTH]},
                            out = rdp_shape_strided(in, in.channels, 2);
     const int batch = a[MAX_POOL_BATCH], chunk = a[MAX_POOL_CHUNK];
-    const size_t in_count = rdp_activations_count(in, batch), out_count = rdp_activations_count(out, batch);
-    float *x_host = rdp_results_input(results, in_count, 1, 1), *dy_host = rdp_results_input(results, out_count, 2, 1);
-    struct rdp_activations x = rdp_activations_make(device, in, batch, false),
-                           y = rdp_activations_make(device, out, batch, false),
-                           dx = rdp_activations_make(device, in, batch, false),
-                           dy = rdp_activations_make(device, out, batch, false);
-    for (size_t i = 0; i < in_count; i++)
-        x_host[i] = floorf(4 * x_host[i]) / 4;
-    rdp_activations_put(&x, x_host);
-    rdp_activations_put(&dy, dy_host);
+    struct passage p = passage_make(device, in, out, batch, results);
+    for (size_t i = 0; i < p.in_count; i++)
+        p.x_host[i] = floorf(4 * p.x_host[i]) / 4;
+    passage_put(&p);
     for (int first = batch - chunk; first >= 0; first -= chunk) {
-        RDP_MUST(device->ops->max_pool_forward(device, in, x.block.data, y.block.data, first, chunk));
-        RDP_MUST(device->ops->max_pool_backward(device, in, x.block.data, dy.block.data, dx.block.data, first, chunk));
+        RDP_MUST(device->ops->max_pool_forward(device, in, p.x.block.data, p.y.block.data, first, chunk));
+        RDP_MUST(
+            device->ops->max_pool_backward(device, in, p.x.block.data, p.dy.block.data, p.dx.block.data, first, chunk));
     }
-    rdp_activations_take(&y, rdp_results_add(results, "y", RDP_AGREE_EXACT, out_count));
-    rdp_activations_take(&dx, rdp_results_add(results, "dx", RDP_AGREE_EXACT, in_count));
-    rdp_activations_free(&x);
-    rdp_activations_free(&y);
-    rdp_activations_free(&dx);
-    rdp_activations_free(&dy);
-    free(x_host);
-    free(dy_host);
+    passage_finish(&p, results);
 }
 
 const struct rdp_case rdp_max_pool_cases =

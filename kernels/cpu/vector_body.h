@@ -40,27 +40,25 @@ static inline void store_bf16(uint16_t *p, vf v)
     memcpy(p, &half, sizeof half);
 }
 
+static inline vf choose(vi mask, vf yes, vf no)
+{
+    return (vf)(((vi)yes & mask) | ((vi)no & ~mask));
+}
+
 static inline vf activate(vf z, float slope)
 {
-    vi positive = z > 0;
-    return (vf)(((vi)z & positive) | ((vi)(z * slope) & ~positive));
+    return choose(z > 0, z, z * slope);
 }
 
 static inline vf activate_backward(vf sign, vf d, float slope)
 {
-    vi positive = sign > 0;
-    return (vf)(((vi)d & positive) | ((vi)(d * slope) & ~positive));
+    return choose(sign > 0, d, d * slope);
 }
 
 /* Where `next` takes the place of the largest so far, as PyTorch has it: if it is larger or a NaN. */
 static inline vi exceeds(vf next, vf largest)
 {
     return (next > largest) | (next != next);
-}
-
-static inline vf choose(vi mask, vf yes, vf no)
-{
-    return (vf)(((vi)yes & mask) | ((vi)no & ~mask));
 }
 
 /* The pixels of a max-pool's window, row by row; at an odd edge some stand for themselves twice. */
