@@ -232,8 +232,9 @@ static int build(struct builder *builder)
     const struct rdp_options *options = builder->options;
     int top;
     RDP_TRY(add_conv(builder, "", "conv1", RDP_NO_LAYER, options->stem_width, 3, 1, &top));
-    builder->model->layers[top].frozen = options->freeze_stem;
     RDP_TRY(add_bn(builder, "", "bn1", top, RDP_NO_LAYER, activation_of(options), &top));
+    for (int i = 0; i <= top; i++)
+        builder->model->layers[i].frozen = options->freeze_stem;
     for (int stage = 0; stage < options->blocks.count; stage++) {
         const int last = options->strides.count - 1, stride = options->strides.values[stage < last ? stage : last];
         for (int block = 0; block < options->blocks.values[stage]; block++)

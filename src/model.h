@@ -36,7 +36,7 @@ struct rdp_layer {
     float slope;                           /* BN: LeakyReLU's */
     double probability;                    /* DROPOUT */
     int stage;                             /* DROPOUT: of the network, from 0 */
-    bool frozen;                           /* CONV, the first one: keeps its weights, so they get no gradient */
+    bool frozen;                           /* the stem's: keep their parameters; nothing goes back into them */
     int first_parameter, parameter_count;  /* rows of the table */
 };
 

@@ -202,6 +202,12 @@ static int plan_forward(struct planner *planner)
     return RDP_OK;
 }
 
+/* Whether backward goes on into `layer`: not into the image or a frozen stem. */
+static bool wants_gradient(const struct planner *planner, int layer)
+{
+    return layer != RDP_NO_LAYER && !planner->model->layers[layer].frozen;
+}
+
 static int add_gradient(struct planner *planner, int layer, int tensor)
 {
     struct progress *progress = &planner->layers[layer];
@@ -269,7 +275,7 @@ static int plan_backward_conv(struct planner *planner, int layer)
         RDP_TRY(plan_backward_normalised(planner, layer));
     const int dy = own->gradients[0];
     int dx;
-    if (description->input != RDP_NO_LAYER) {
+    if (wants_gradient(planner, description->input)) {
         RDP_TRY(new_activation(planner, description->in, &dx));
         RDP_TRY(emit(planner, RDP_OP_CONV_DATA, layer, dy, dx, -1, -1));
         RDP_TRY(add_gradient(planner, description->input, dx));
@@ -284,9 +290,12 @@ static int plan_backward_apply(struct planner *planner, int layer)
     struct progress *own = &planner->layers[layer];
     int second = own->gradient_count == 2 ? own->gradients[1] : RDP_NO_TENSOR;
     int out = description->residual == RDP_NO_LAYER ? RDP_NO_TENSOR : planner->plan->out[layer];
+    if (description->frozen)
+        return RDP_OK;
     own->dz = own->gradients[0];
     RDP_TRY(emit(planner, RDP_OP_BN_REDUCE, layer, planner->plan->out[description->input], out, own->dz, second));
-    return description->residual == RDP_NO_LAYER ? RDP_OK : add_gradient(planner, description->residual, own->dz);
+    return wants_gradient(planner, description->residual) ? add_gradient(planner, description->residual, own->dz)
+                                                          : RDP_OK;
 }
 
 /* The backward counterpart of one forward operation. */
@@ -313,6 +322,8 @@ static int plan_backward_operation(struct planner *planner, const struct rdp_ope
         return add_gradient(planner, planner->model->layers[layer].input, dx);
     }
     case RDP_OP_PAD_FORWARD:
+        if (!wants_gradient(planner, planner->model->layers[layer].input))
+            return RDP_OK;
         RDP_TRY(new_activation(planner, planner->model->layers[layer].in, &dx));
         RDP_TRY(emit(planner, RDP_OP_PAD_BACKWARD, layer, planner->layers[layer].gradients[0], dx, -1, -1));
         return add_gradient(planner, planner->model->layers[layer].input, dx);
@@ -324,7 +335,8 @@ static int plan_backward_operation(struct planner *planner, const struct rdp_ope
     }
     case RDP_OP_BN_FINALIZE:
         RDP_TRY(flush_weight_gradients(planner));
-        RDP_TRY(emit(planner, RDP_OP_BN_BACKWARD_FINALIZE, layer, -1, -1, -1, -1));
+        if (!planner->model->layers[layer].frozen)
+            RDP_TRY(emit(planner, RDP_OP_BN_BACKWARD_FINALIZE, layer, -1, -1, -1, -1));
         place_layer(planner, layer);
         return RDP_OK;
     case RDP_OP_CONV_FORWARD:

@@ -77,7 +77,7 @@ static struct rdp_update_row row_of(const struct rdp_network *network, const str
                                  .weight_decay = model->parameters[parameter].decays ? (float)options->weight_decay : 0,
                                  .lr = model->layers[model->parameters[parameter].layer].frozen ? 0 : 1,
                                  .adapts = model->parameters[parameter].dims_count > 1};
-    if (is_bn_bias(model, parameter)) {
+    if (row.lr > 0 && is_bn_bias(model, parameter)) {
         row.lr = (float)options->bn_bias_lr;
         /* A step shrinks them by rate x decay: as much as all other rows, as Jordan 2024 has it. */
         row.weight_decay = options->bn_bias_lr > 0 ? row.weight_decay / row.lr : 0;

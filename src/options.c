@@ -105,7 +105,8 @@ const struct rdp_option rdp_option_rows[] = {
         "stem-init", "default|whiten", stem_init, "default", DECIDES, TRAIN | BENCH,
         "whiten: the first convolution's filters are the eigenvectors of the training images' 3x3 patches, scaled to "
         "equal variance, in both signs (Page 2019, Jordan 2024)"),
-    YES_NO("freeze-stem", freeze_stem, "no", DECIDES, TRAIN | BENCH, "the first convolution is not trained"),
+    YES_NO("freeze-stem", freeze_stem, "no", DECIDES, TRAIN | BENCH,
+           "the first convolution and its batch-norm are not trained"),
 #undef GROUP
 #define GROUP "device"
     CHOICE("device", "auto|cpu|cuda", device, "auto", 0, COMPUTES | RDP_CMD_INFO,

@@ -85,7 +85,7 @@ struct rdp_options {
     struct rdp_real_list dropout;   /* --dropout 0: after each stage; one value for all stages or one per stage */
     bool zero_init_residual;        /* --zero-init-residual yes|no: last BN weight of a block starts at 0 */
     enum rdp_stem_init stem_init;   /* --stem-init default|whiten: the stem's filters whiten 3x3 patches */
-    bool freeze_stem;               /* --freeze-stem yes|no: the stem's convolution keeps its first weights */
+    bool freeze_stem;               /* --freeze-stem yes|no: first convolution and its BN keep their parameters */
     /* device */
     enum rdp_device_kind device;              /* --device auto|cpu|cuda */
     enum rdp_precision precision;             /* --precision fp32|tf32|bf16 */

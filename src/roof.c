@@ -76,6 +76,8 @@ static double image_elements(struct rdp_shape image)
 /* A batch-norm on a shortcut is the one without an activation: the join has it. */
 static int batch_norm_passes(const struct rdp_model *model, const struct rdp_layer *layer)
 {
+    if (layer->frozen)
+        return 1 + 2;
     if (layer->activation == RDP_ACT_NONE)
         return 1 + 1 + 1 + 2; /* statistics; read in the join; backward's sums; backward's normalisation, dz at hand */
     if (layer->residual == RDP_NO_LAYER)
@@ -87,11 +89,11 @@ static int batch_norm_passes(const struct rdp_model *model, const struct rdp_lay
 
 static void add_layer(struct sum *sum, const struct rdp_model *model, const struct rdp_layer *layer)
 {
-    const bool of_image = layer->input == RDP_NO_LAYER;
+    const bool of_image = layer->input == RDP_NO_LAYER, into_input = !of_image && !model->layers[layer->input].frozen;
     const double in = of_image ? image_elements(layer->in) : elements_of(layer->in), out = elements_of(layer->out);
     switch (layer->kind) {
     case RDP_LAYER_CONV:
-        add(sum, 3 - of_image - layer->frozen, 2.0 * (double)rdp_layer_multiply_adds(layer),
+        add(sum, 1 + into_input + !layer->frozen, 2.0 * (double)rdp_layer_multiply_adds(layer),
             (in + out) * sum->element_bytes);
         return;
     case RDP_LAYER_BN:

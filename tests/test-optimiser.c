@@ -148,8 +148,10 @@ static void test_rows(void **unused)
     network = training.network;
     RDP_MUST(rdp_optimiser_rows(&rows, network, &options));
     check_row(&rows, network, "conv1.weight", 0, 0.125f);
-    check_row(&rows, network, "bn1.weight", 1, 0);
+    check_row(&rows, network, "bn1.weight", 0, 0);
     check_row(&rows, network, "bn1.bias", 0, 0);
+    check_row(&rows, network, "layer1.0.bn1.weight", 1, 0);
+    check_row(&rows, network, "layer1.0.bn1.bias", 0, 0);
     check_row(&rows, network, "layer1.0.conv1.weight", 1, 0.125f);
     check_row(&rows, network, "fc.weight", 1, 0.125f);
     check_row(&rows, network, "fc.bias", 1, 0);

@@ -280,12 +280,28 @@ static void test_zero_init(void **unused)
     }
 }
 
-/* A frozen stem: its gradient stays zero, its operation is not there, all else is as it was. */
-static void test_frozen(void **unused)
+/* What goes into a frozen stem: the passes back of its own layers, and what would bring them their gradients. */
+static bool is_of_stem(const struct rdp_test_network *test, const struct rdp_operation *operation)
 {
-    struct rdp_test_setup setup = rdp_test_setup(RDP_BLOCK_BASIC, one_one, 8, narrow);
+    const struct rdp_layer *layer = &test->model->layers[operation->layer];
+    switch (operation->kind) {
+    case RDP_OP_CONV_WEIGHTS:
+    case RDP_OP_BN_REDUCE:
+    case RDP_OP_BN_BACKWARD_FINALIZE:
+    case RDP_OP_BN_BACKWARD_APPLY:
+        return layer->frozen;
+    case RDP_OP_CONV_DATA:
+    case RDP_OP_PAD_BACKWARD:
+        return test->model->layers[layer->input].frozen;
+    default:
+        return false;
+    }
+}
+
+/* A frozen stem: its gradients stay zero, its operations are not there, all else is as it was. */
+static void check_frozen(struct rdp_test_setup setup)
+{
     struct rdp_test_network free_stem, frozen;
-    (void)unused;
     assert_true(rdp_test_network_open(&free_stem, &setup));
     setup.options.freeze_stem = true;
     assert_true(rdp_test_network_open(&frozen, &setup));
@@ -297,17 +313,32 @@ static void test_frozen(void **unused)
         const size_t count = (size_t)frozen.model->parameters[row].count;
         float *a = rdp_test_network_row(&frozen, row, frozen.network->gradients),
               *b = rdp_test_network_row(&free_stem, row, free_stem.network->gradients);
-        if (row == 0)
+        if (frozen.model->layers[frozen.model->parameters[row].layer].frozen)
             memset(b, 0, count * sizeof *b);
         assert_memory_equal(a, b, count * sizeof *a);
         free(a);
         free(b);
     }
     for (int i = 0; i < frozen.network->plan->operation_count; i++)
-        assert_false(frozen.network->plan->operations[i].kind == RDP_OP_CONV_WEIGHTS &&
-                     frozen.network->plan->operations[i].layer == 0);
+        if (frozen.network->plan->operations[i].layer != RDP_NO_LAYER)
+            assert_false(is_of_stem(&frozen, &frozen.network->plan->operations[i]));
     rdp_test_network_close(&free_stem);
     rdp_test_network_close(&frozen);
+}
+
+/* Read by a block without a shortcut of its own, by one with a convolution and by one that pads. */
+static void test_frozen(void **unused)
+{
+    struct rdp_test_setup setup = rdp_test_setup(RDP_BLOCK_BASIC, one_one, narrow[0], narrow);
+    (void)unused;
+    check_frozen(setup);
+    setup.options.stem_width = narrow[0] / 2;
+    check_frozen(setup);
+    setup.options.shortcut = RDP_SHORTCUT_PAD;
+    check_frozen(setup);
+    setup.options.downsample = RDP_DOWNSAMPLE_MAX_POOL;
+    setup.options.strides.values[0] = 2;
+    check_frozen(setup);
 }
 
 /* The step chooses the mask; the same step gives the same loss again, and evaluation none. */

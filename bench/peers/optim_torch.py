@@ -11,7 +11,7 @@ def groups_of(model, o):
     bn_biases = {id(m.bias) for m in model.modules() if isinstance(m, nn.BatchNorm2d)}
     groups = {}
     for name, p in model.named_parameters():
-        if name == "conv1.weight" and o.freeze_stem == "yes":
+        if name in ("conv1.weight", "bn1.weight", "bn1.bias") and o.freeze_stem == "yes":
             p.requires_grad_(False)
             continue
         key = (p.ndim > 1, o.bn_bias_lr if id(p) in bn_biases else 1.0)

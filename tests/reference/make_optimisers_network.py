@@ -84,7 +84,7 @@ def groups_of(model, run):
     biases = {id(m.bias) for m in model.modules() if isinstance(m, nn.BatchNorm2d)}
     groups, factors = [], []
     for name, p in model.named_parameters():
-        if run.get("freeze_stem") and name == "conv1.weight":
+        if run.get("freeze_stem") and name in ("conv1.weight", "bn1.weight", "bn1.bias"):
             p.requires_grad_(False)
             continue
         factor = run.get("bn_bias_lr", 1) if id(p) in biases else 1
