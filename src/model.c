@@ -86,9 +86,11 @@ static int add_conv(struct builder *builder, const char *prefix, const char *nam
                               .stride = stride};
     /* torch.nn.Conv2d: kaiming_uniform with a = sqrt(5), which is uniform in +-1/sqrt(fan_in). */
     double bound = 1.0 / sqrt((double)in.channels * kernel * kernel);
+    const bool dirac = builder->options->conv_init == RDP_CONV_INIT_DIRAC && kernel == 3 && input != RDP_NO_LAYER;
     name_layer(&layer, prefix, name);
     RDP_TRY(add_layer(builder, &layer, index));
-    return add_parameter(builder, "weight", (struct rdp_parameter){.decays = true, .uniform = true, .init = bound}, 4,
+    return add_parameter(builder, "weight",
+                         (struct rdp_parameter){.decays = true, .uniform = true, .dirac = dirac, .init = bound}, 4,
                          channels, in.channels, kernel, kernel);
 }
 

@@ -155,6 +155,16 @@ int rdp_network_take(struct rdp_network *network, int row, const float *flat, fl
     return device->ops->download(device, host, flat + place->offset, place->stored_count * sizeof(float));
 }
 
+/* As torch.nn.init.dirac_ of the first filters. */
+static void set_dirac(const struct rdp_parameter *weight, float *values)
+{
+    const int64_t in = weight->dims[1], area = weight->dims[2] * weight->dims[3];
+    const int64_t filters = weight->dims[0] < in ? weight->dims[0] : in;
+    memset(values, 0, (size_t)(filters * in * area) * sizeof *values);
+    for (int64_t k = 0; k < filters; k++)
+        values[(k * in + k) * area + area / 2] = 1;
+}
+
 int rdp_network_initialise(struct rdp_network *network, uint64_t seed)
 {
     const struct rdp_model *model = network->model;
@@ -170,6 +180,8 @@ int rdp_network_initialise(struct rdp_network *network, uint64_t seed)
             struct rdp_random random = rdp_random_at(seed, RDP_RANDOM_INITIALISE, (uint32_t)row, (uint64_t)i / 4);
             values[i] = bound * (2 * rdp_random_unit(random.word[i % 4]) - 1);
         }
+        if (parameter->dirac)
+            set_dirac(parameter, values);
         int status = rdp_network_put(network, row, values,
                                      parameter->kind == RDP_PARAMETER_TRAINED ? network->parameters : network->state);
         free(values);

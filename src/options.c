@@ -101,6 +101,9 @@ const struct rdp_option rdp_option_rows[] = {
           "probability after each stage: one for all stages, or one per stage"),
     YES_NO("zero-init-residual", zero_init_residual, "no", DECIDES, TRAIN | BENCH,
            "the last batch-norm weight of each block starts at 0 (Goyal et al. 2017)"),
+    CHOICE("conv-init", "default|dirac", conv_init, "default", DECIDES, TRAIN | BENCH,
+           "dirac: 3x3 convolutions behind the stem start by passing on their input, channel by channel for as many as "
+           "it has; further filters start as by default (Jordan 2024)"),
     CHOICE(
         "stem-init", "default|whiten", stem_init, "default", DECIDES, TRAIN | BENCH,
         "whiten: the first convolution's filters are the eigenvectors of the training images' 3x3 patches, scaled to "

@@ -42,6 +42,7 @@ enum rdp_schedule_kind {
     RDP_SCHEDULE_PLATEAU
 };
 enum rdp_anneal { RDP_ANNEAL_COSINE, RDP_ANNEAL_LINEAR };
+enum rdp_conv_init { RDP_CONV_INIT_DEFAULT, RDP_CONV_INIT_DIRAC };
 enum rdp_stem_init { RDP_STEM_DEFAULT, RDP_STEM_WHITEN };
 enum rdp_weights { RDP_WEIGHTS_AUTO, RDP_WEIGHTS_TRAINED, RDP_WEIGHTS_AVERAGED };
 enum rdp_views { RDP_VIEWS_1, RDP_VIEWS_2, RDP_VIEWS_6 };
@@ -84,6 +85,7 @@ struct rdp_options {
     enum rdp_shortcut shortcut;     /* --shortcut conv|pad */
     struct rdp_real_list dropout;   /* --dropout 0: after each stage; one value for all stages or one per stage */
     bool zero_init_residual;        /* --zero-init-residual yes|no: last BN weight of a block starts at 0 */
+    enum rdp_conv_init conv_init;   /* --conv-init default|dirac: 3x3 filters behind the stem start as the identity */
     enum rdp_stem_init stem_init;   /* --stem-init default|whiten: the stem's filters whiten 3x3 patches */
     bool freeze_stem;               /* --freeze-stem yes|no: first convolution and its BN keep their parameters */
     /* device */

@@ -421,6 +421,41 @@ static void test_initialise(void **unused)
     rdp_test_network_close(&test);
 }
 
+/* What a filter bank of (out, in, 3, 3) with the identity in it does at one pixel: the input's channels come first, as they
+ * are, and the filters beyond them are those of the default. */
+static void test_dirac(void **unused)
+{
+    struct rdp_test_setup setup = basic();
+    struct rdp_test_network test, plain;
+    int banks = 0, left = 0;
+    (void)unused;
+    open_network(&plain, &setup);
+    setup.options.conv_init = RDP_CONV_INIT_DIRAC;
+    open_network(&test, &setup);
+    for (int row = 0; row < test.model->parameter_count; row++) {
+        const struct rdp_parameter *parameter = &test.model->parameters[row];
+        float *flat = rdp_test_is_trained(&test, row) ? test.network->parameters : test.network->state;
+        float *flat_plain = rdp_test_is_trained(&plain, row) ? plain.network->parameters : plain.network->state;
+        float *values = rdp_test_network_row(&test, row, flat), *before = rdp_test_network_row(&plain, row, flat_plain);
+        const bool bank =
+            parameter->dims_count == 4 && parameter->dims[2] == 3 && strcmp(parameter->name, "conv1.weight");
+        const int64_t area = 9, in = bank ? parameter->dims[1] : 1;
+        banks += bank;
+        for (int64_t i = 0; i < parameter->count; i++) {
+            const int64_t filter = i / (in * area), channel = i / area % in;
+            const bool identity = bank && filter < in;
+            left += bank && !identity;
+            assert_true(values[i] == (identity ? (float)(channel == filter && i % area == 4) : before[i]));
+        }
+        free(values);
+        free(before);
+    }
+    assert_int_equal(banks, 4);
+    assert_true(left > 0);
+    rdp_test_network_close(&test);
+    rdp_test_network_close(&plain);
+}
+
 /* Which of an operation's tensors it writes: the last of them, but for what rewrites one (t[2] of reduce, t[0]). */
 static int written(const struct rdp_operation *op)
 {
@@ -562,9 +597,9 @@ static void test_announcements(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gradient),    cmocka_unit_test(test_bf16),          cmocka_unit_test(test_chunks),
-        cmocka_unit_test(test_evaluation),  cmocka_unit_test(test_inference),     cmocka_unit_test(test_initialise),
-        cmocka_unit_test(test_memory_plan), cmocka_unit_test(test_announcements),
+        cmocka_unit_test(test_gradient),   cmocka_unit_test(test_bf16),        cmocka_unit_test(test_chunks),
+        cmocka_unit_test(test_evaluation), cmocka_unit_test(test_inference),   cmocka_unit_test(test_initialise),
+        cmocka_unit_test(test_dirac),      cmocka_unit_test(test_memory_plan), cmocka_unit_test(test_announcements),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

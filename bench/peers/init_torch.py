@@ -15,6 +15,10 @@ def make(o, batcher):
         for module in model.modules():
             if isinstance(module, (resnet_torch.BasicBlock, resnet_torch.Bottleneck)):
                 nn.init.zeros_((module.bn2 if module.expansion == 1 else module.bn3).weight)
+    if o.conv_init == "dirac":
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3) and module is not model.conv1:
+                nn.init.dirac_(module.weight.data[:module.in_channels])
     if o.stem_init == "whiten":
         whiten(model.conv1, batcher)
     return model

@@ -51,6 +51,7 @@ MODEL = {
 MODEL_TRAINING = {
     "dropout": (real_list, "0"),
     "zero-init-residual": (YES_NO, "no"),
+    "conv-init": (("default", "dirac"), "default"),
     "stem-init": (("default", "whiten"), "default"),
     "freeze-stem": (YES_NO, "no"),
 }
