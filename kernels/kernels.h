@@ -27,7 +27,9 @@ enum {
     RDP_UPDATE_SLICE = 8192, /* elements of the flat arrays whose sums are taken together; fixes their order */
     RDP_OPTIMISER_ARRAYS = 2
 };
-enum rdp_kernel_activation { RDP_ACT_NONE, RDP_ACT_RELU, RDP_ACT_LEAKY_RELU };
+/* The first three are z > 0 ? z : slope * z, with slope 1, 0 and LeakyReLU's. GELU: z times the standard normal
+ * distribution function of z (Hendrycks & Gimpel 2016, arXiv 1606.08415), as torch.nn.GELU(). */
+enum rdp_kernel_activation { RDP_ACT_NONE, RDP_ACT_RELU, RDP_ACT_LEAKY_RELU, RDP_ACT_GELU };
 enum rdp_kernel_crop { RDP_PAD_NONE, RDP_PAD_ZERO, RDP_PAD_REFLECT };
 /* Convolutions together with the statistics of the batch-norm behind them: where that is faster, or wherever it can be
  * done. CUDA in bf16 only. */
@@ -310,11 +312,12 @@ struct rdp_device_ops {
     int (*bn_apply)(struct rdp_device *device, struct rdp_bn *bn, const void *y, const void *residual, void *out,
                     int first, int count); /* range */
     /* range: dout += dout2 (NULL: nothing), then dout *= act'(...) in place, so that dout becomes dz, the gradient
-     * before the activation (which is also the residual's gradient); partial sums of dz and dz * (y - mean). `out` is
-     * read only with a residual: without one the sign is recomputed from y. Without a residual and without dout2 a
-     * device may leave dout as it is: only backward_apply reads it then. */
-    int (*bn_backward_reduce)(struct rdp_device *device, struct rdp_bn *bn, const void *y, const void *out, void *dout,
-                              const void *dout2, int first, int count);
+     * before the activation (which is also the residual's gradient); partial sums of dz and dz * (y - mean). `joined` is
+     * read only with a residual: it is out, whose sign tells, or with GELU the residual, which z is recomputed from;
+     * without one z is recomputed from y. Without a residual and without dout2 a device may leave dout as it is: only
+     * backward_apply reads it then. */
+    int (*bn_backward_reduce)(struct rdp_device *device, struct rdp_bn *bn, const void *y, const void *joined,
+                              void *dout, const void *dout2, int first, int count);
     /* bn->sums = the batch's sums; dgamma, dbeta become this rank's. */
     int (*bn_backward_sum)(struct rdp_device *device, struct rdp_bn *bn);
     /* From bn->sums over `elements` (all ranks' with sync-BN): the coefficients that backward_apply uses. */

@@ -120,7 +120,9 @@ static int add_bn(struct builder *builder, const char *prefix, const char *name,
 
 static enum rdp_kernel_activation activation_of(const struct rdp_options *options)
 {
-    return options->activation == RDP_LEAKY_RELU ? RDP_ACT_LEAKY_RELU : RDP_ACT_RELU;
+    static const enum rdp_kernel_activation activations[] = {
+        [RDP_RELU] = RDP_ACT_RELU, [RDP_LEAKY_RELU] = RDP_ACT_LEAKY_RELU, [RDP_GELU] = RDP_ACT_GELU};
+    return activations[options->activation];
 }
 
 /* The block's 3x3 convolution that halves the image where its stage does: by its own stride or by a max-pool behind. */
@@ -143,7 +145,7 @@ static int add_halving_conv(struct builder *builder, const char *prefix, const c
 }
 
 /*
- * A residual block. Order matters for speed, not for results: the shortcut's convolution follows the main path's first,
+ * A residual block, or with --shortcut none its convolutions alone. Order matters for speed, not for results: the shortcut's convolution follows the main path's first,
  * since both read the block's input; each batch-norm's apply runs when its reader needs it (network_plan.c).
  */
 static int add_block(struct builder *builder, int stage, int block, int width, int stride, int *top)
@@ -154,7 +156,7 @@ static int add_block(struct builder *builder, int stage, int block, int width, i
     const int input = *top, out_channels = bottleneck ? 4 * width : width;
     const struct rdp_shape in = shape_of(builder, input);
     const bool changes = stride != 1 || in.channels != out_channels;
-    int conv, shortcut = input, shortcut_conv = RDP_NO_LAYER;
+    int conv, shortcut = options->shortcut == RDP_SHORTCUT_NONE ? RDP_NO_LAYER : input, shortcut_conv = RDP_NO_LAYER;
     char prefix[RDP_NAME_MAX];
 
     snprintf(prefix, sizeof prefix, "layer%d.%d.", stage + 1, block);
@@ -298,6 +300,10 @@ void rdp_layer_describe(const struct rdp_layer *layer, char kind[RDP_NAME_MAX], 
 {
     static const char *const kinds[] = {"Conv2d",        "BatchNorm2d", "ZeroPad", "Dropout",
                                         "MaxPool2d 2x2", "AvgPool2d",   "Linear"};
+    static const char *const activations[] = {[RDP_ACT_NONE] = "",
+                                              [RDP_ACT_RELU] = " + ReLU",
+                                              [RDP_ACT_LEAKY_RELU] = " + LeakyReLU",
+                                              [RDP_ACT_GELU] = " + GELU"};
     if (layer->kind == RDP_LAYER_FC || layer->kind == RDP_LAYER_POOL)
         snprintf(shape, RDP_NAME_MAX, "[%d]", layer->out.channels);
     else
@@ -308,9 +314,7 @@ void rdp_layer_describe(const struct rdp_layer *layer, char kind[RDP_NAME_MAX], 
         snprintf(kind, RDP_NAME_MAX, "%s p=%g", kinds[layer->kind], layer->probability);
     else
         snprintf(kind, RDP_NAME_MAX, "%s%s%s", kinds[layer->kind], layer->residual != RDP_NO_LAYER ? " + add" : "",
-                 layer->activation == RDP_ACT_RELU         ? " + ReLU"
-                 : layer->activation == RDP_ACT_LEAKY_RELU ? " + LeakyReLU"
-                                                           : "");
+                 activations[layer->activation]);
 }
 
 void rdp_model_summary(const struct rdp_model *model, FILE *out)

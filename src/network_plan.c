@@ -12,8 +12,8 @@
  * adds.
  *
  * Dropout works in place, forward and backward: nobody but it reads what it reads, and what batch-norm's backward wants
- * to know of its output, the sign, is the same where something was kept and does not matter where nothing was. So a
- * pass that evaluates leaves it out.
+ * to know of its output (with GELU nothing) is the sign, which is the same where something was kept and does not matter
+ * where nothing was. So a pass that evaluates leaves it out.
  */
 #include "network_plan.h"
 
@@ -289,11 +289,13 @@ static int plan_backward_apply(struct planner *planner, int layer)
     const struct rdp_layer *description = &planner->model->layers[layer];
     struct progress *own = &planner->layers[layer];
     int second = own->gradient_count == 2 ? own->gradients[1] : RDP_NO_TENSOR;
-    int out = description->residual == RDP_NO_LAYER ? RDP_NO_TENSOR : planner->plan->out[layer];
+    int joined = RDP_NO_TENSOR;
+    if (description->residual != RDP_NO_LAYER)
+        joined = planner->plan->out[description->activation == RDP_ACT_GELU ? description->residual : layer];
     if (description->frozen)
         return RDP_OK;
     own->dz = own->gradients[0];
-    RDP_TRY(emit(planner, RDP_OP_BN_REDUCE, layer, planner->plan->out[description->input], out, own->dz, second));
+    RDP_TRY(emit(planner, RDP_OP_BN_REDUCE, layer, planner->plan->out[description->input], joined, own->dz, second));
     return wants_gradient(planner, description->residual) ? add_gradient(planner, description->residual, own->dz)
                                                           : RDP_OK;
 }

@@ -63,10 +63,15 @@ bool rdp_optimiser_evaluates_averages(const struct rdp_options *options)
            (options->evaluate_weights == RDP_WEIGHTS_AUTO && options->ema > 0);
 }
 
-static bool is_bn_bias(const struct rdp_model *model, int parameter)
+/* A row's learning rate, times the others'. */
+static double rate_of(const struct rdp_model *model, const struct rdp_options *options, int parameter)
 {
     const struct rdp_layer *layer = &model->layers[model->parameters[parameter].layer];
-    return layer->kind == RDP_LAYER_BN && parameter == layer->first_parameter + 1;
+    if (layer->frozen)
+        return 0;
+    if (layer->kind != RDP_LAYER_BN)
+        return 1;
+    return parameter == layer->first_parameter ? options->bn_weight_lr : options->bn_bias_lr;
 }
 
 static struct rdp_update_row row_of(const struct rdp_network *network, const struct rdp_options *options, int parameter)
@@ -74,14 +79,11 @@ static struct rdp_update_row row_of(const struct rdp_network *network, const str
     const struct rdp_model *model = network->model;
     struct rdp_update_row row = {.offset = network->rows[parameter].offset,
                                  .count = network->rows[parameter].stored_count,
-                                 .weight_decay = model->parameters[parameter].decays ? (float)options->weight_decay : 0,
-                                 .lr = model->layers[model->parameters[parameter].layer].frozen ? 0 : 1,
+                                 .lr = (float)rate_of(model, options, parameter),
                                  .adapts = model->parameters[parameter].dims_count > 1};
-    if (row.lr > 0 && is_bn_bias(model, parameter)) {
-        row.lr = (float)options->bn_bias_lr;
-        /* A step shrinks them by rate x decay: as much as all other rows, as Jordan 2024 has it. */
-        row.weight_decay = options->bn_bias_lr > 0 ? row.weight_decay / row.lr : 0;
-    }
+    /* A step shrinks each by rate x decay: all alike, as Jordan 2024 has it. */
+    if (row.lr > 0 && model->parameters[parameter].decays)
+        row.weight_decay = (float)options->weight_decay / row.lr;
     return row;
 }
 

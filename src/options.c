@@ -93,10 +93,11 @@ const struct rdp_option rdp_option_rows[] = {
         "downsample", "stride|max-pool", downsample, "stride", DECIDES, MODEL,
         "where a stage halves the image: a 3x3 convolution of stride 2, or one of stride 1 and a 2x2 max-pool before "
         "its batch-norm (Page 2018)"),
-    CHOICE("activation", "relu|leaky-relu", activation, "relu", DECIDES, MODEL, "non-linearity"),
+    CHOICE("activation", "relu|leaky-relu|gelu", activation, "relu", DECIDES, MODEL, "non-linearity"),
     REAL("leaky-slope", leaky_slope, "0.01", 0, 1, DECIDES | BELOW, MODEL, "leaky-relu: slope below zero"),
-    CHOICE("shortcut", "conv|pad", shortcut, "conv", DECIDES, MODEL,
-           "where the shape changes: 1x1 convolution and batch-norm, or every other pixel and zero channels"),
+    CHOICE("shortcut", "conv|pad|none", shortcut, "conv", DECIDES, MODEL,
+           "where the shape changes: 1x1 convolution and batch-norm, or every other pixel and zero channels; none: no "
+           "block has a shortcut, a plain network"),
     REALS("dropout", dropout, "0", 0, 1, DECIDES | BELOW, MODEL,
           "probability after each stage: one for all stages, or one per stage"),
     YES_NO("zero-init-residual", zero_init_residual, "no", DECIDES, TRAIN | BENCH,
@@ -159,9 +160,11 @@ const struct rdp_option rdp_option_rows[] = {
          "0.01, else 0"),
     YES_NO("decay-bn", decay_bn, "yes", DECIDES, TRAIN | BENCH,
            "weight decay also on batch-norm weights and biases and the last bias, as PyTorch does"),
+    REAL("bn-weight-lr", bn_weight_lr, "1", 0, 1e6, DECIDES, TRAIN | BENCH,
+         "learning rate of batch-norm weights, times the others'; their weight decay is divided by it, so that they "
+         "shrink like the others; 0: they stay as they start (Page 2018, Jordan 2024)"),
     REAL("bn-bias-lr", bn_bias_lr, "1", 0, 1e6, DECIDES, TRAIN | BENCH,
-         "learning rate of batch-norm biases, times the others'; their weight decay is divided by it, so that they "
-         "shrink like the others (Jordan 2024: 64)"),
+         "likewise of batch-norm biases (Jordan 2024: 64)"),
     REAL("beta1", beta1, "0.9", 0, 1, DECIDES | BELOW, TRAIN | BENCH, "adam, adamw, adamax, lamb"),
     REAL("beta2", beta2, "0.999", 0, 1, DECIDES | BELOW, TRAIN | BENCH, "adam, adamw, adamax, lamb"),
     REAL("epsilon", epsilon, "auto", 1e-30, 1, DECIDES | AUTO, TRAIN | BENCH,

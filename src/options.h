@@ -16,9 +16,9 @@ enum { RDP_STAGES_MAX = 8, RDP_PATH_MAX = 1024, RDP_OPTIONS_MAX = 256 };
 enum rdp_device_kind { RDP_DEVICE_AUTO, RDP_DEVICE_CPU, RDP_DEVICE_CUDA };
 enum rdp_precision { RDP_FP32, RDP_TF32, RDP_BF16 };
 enum rdp_block { RDP_BLOCK_BASIC, RDP_BLOCK_BOTTLENECK };
-enum rdp_activation { RDP_RELU, RDP_LEAKY_RELU };
+enum rdp_activation { RDP_RELU, RDP_LEAKY_RELU, RDP_GELU };
 /* 1x1 convolution + BN; He et al.'s option A (subsample, pad with zeros). */
-enum rdp_shortcut { RDP_SHORTCUT_CONV, RDP_SHORTCUT_PAD };
+enum rdp_shortcut { RDP_SHORTCUT_CONV, RDP_SHORTCUT_PAD, RDP_SHORTCUT_NONE };
 enum rdp_downsample { RDP_DOWNSAMPLE_STRIDE, RDP_DOWNSAMPLE_MAX_POOL };
 enum rdp_optimizer {
     RDP_OPTIMIZER_SGD,
@@ -80,9 +80,9 @@ struct rdp_options {
     struct rdp_int_list widths;     /* --widths 64,128,256,512: bottleneck: the inner width, output is 4 x */
     struct rdp_int_list strides; /* --strides 1,2: of the stages' first blocks; the last is also all further stages' */
     enum rdp_downsample downsample; /* --downsample stride|max-pool */
-    enum rdp_activation activation; /* --activation relu|leaky-relu */
+    enum rdp_activation activation; /* --activation relu|leaky-relu|gelu */
     double leaky_slope;             /* --leaky-slope 0.01 */
-    enum rdp_shortcut shortcut;     /* --shortcut conv|pad */
+    enum rdp_shortcut shortcut;     /* --shortcut conv|pad|none */
     struct rdp_real_list dropout;   /* --dropout 0: after each stage; one value for all stages or one per stage */
     bool zero_init_residual;        /* --zero-init-residual yes|no: last BN weight of a block starts at 0 */
     enum rdp_conv_init conv_init;   /* --conv-init default|dirac: 3x3 filters behind the stem start as the identity */
@@ -113,7 +113,8 @@ struct rdp_options {
     bool nesterov;                     /* --nesterov yes|no, default no: sgd */
     double weight_decay;               /* --weight-decay auto */
     bool decay_bn;                     /* --decay-bn yes|no: also BN weight and bias and the fc bias; yes, as PyTorch */
-    double bn_bias_lr;                 /* --bn-bias-lr 1: learning rate of BN biases, times the others' */
+    double bn_weight_lr;               /* --bn-weight-lr 1: learning rate of BN weights, times the others' */
+    double bn_bias_lr;                 /* --bn-bias-lr 1: and of BN biases */
     double beta1, beta2;               /* --beta1 0.9 --beta2 0.999: adam, adamw, adamax, lamb */
     double epsilon;                    /* --epsilon auto: adam, adamw, adamax, adagrad, rmsprop, lars, lamb */
     double rmsprop_alpha;              /* --rmsprop-alpha 0.99 */

@@ -104,6 +104,10 @@ int rdp_options_check(const struct rdp_options *options)
     if (options->strides.count > options->blocks.count && options->strides.count > 2)
         return rdp_fail(RDP_EUSAGE, "--strides has %d values, --blocks has %d stages: give at most one per stage",
                         options->strides.count, options->blocks.count);
+    if (options->shortcut == RDP_SHORTCUT_NONE && options->zero_init_residual)
+        return rdp_fail(RDP_EUSAGE,
+                        "--zero-init-residual lets each block start as its shortcut, and --shortcut none has "
+                        "none: nothing would pass; leave one of them out");
     if (options->shortcut == RDP_SHORTCUT_PAD)
         RDP_TRY(check_pad_shortcut(options));
     if (options->batch % options->accumulate != 0)

@@ -19,7 +19,7 @@
 #include "support_optimisers.h"
 #include "support_training.h"
 
-static const char *const files[] = {"basic", "bottleneck", "pooled"};
+static const char *const files[] = {"basic", "bottleneck", "pooled", "smooth", "plain"};
 static const char *const precision_names[] = {"f32", "tf32", "bf16"};
 
 /*
@@ -68,19 +68,19 @@ static void follow(struct rdp_device *device, int count)
 static void test_f32(void **unused)
 {
     (void)unused;
-    follow(rdp_open_cuda(RDP_KERNEL_F32), 3);
+    follow(rdp_open_cuda(RDP_KERNEL_F32), 5);
 }
 
 static void test_tf32(void **unused)
 {
     (void)unused;
-    follow(rdp_open_cuda(RDP_KERNEL_TF32), 3);
+    follow(rdp_open_cuda(RDP_KERNEL_TF32), 5);
 }
 
 static void test_bf16(void **unused)
 {
     (void)unused;
-    follow(rdp_open_cuda(RDP_KERNEL_BF16), 3);
+    follow(rdp_open_cuda(RDP_KERNEL_BF16), 5);
 }
 
 /* Batch-norm statistics from the convolutions: bf16's tolerances, and no other rounding. The widths of `bottleneck` are no

@@ -107,13 +107,15 @@ const struct rdp_case rdp_convolution_cases = {"convolution", "in,out,size,kerne
                                                sizeof convolutions / sizeof *convolutions};
 
 enum { BN_CHANNELS, BN_SIZE, BN_BATCH, BN_CHUNK, BN_RESIDUAL, BN_ACTIVATION, BN_TWO, BN_ALIAS, BN_SYNCHRONISED };
-enum { NONE = RDP_ACT_NONE, RELU = RDP_ACT_RELU, LEAKY = RDP_ACT_LEAKY_RELU };
+enum { NONE = RDP_ACT_NONE, RELU = RDP_ACT_RELU, LEAKY = RDP_ACT_LEAKY_RELU, GELU = RDP_ACT_GELU };
 static const int batch_norms[][RDP_CASE_ARGUMENTS] = {
     {3, 32, 3, 3, 0, RELU, 0, 0, 0},   {8, 16, 8, 4, 0, RELU, 1, 0, 0},  {12, 8, 8, 2, 1, RELU, 1, 1, 0},
     {30, 8, 3, 1, 1, RELU, 0, 0, 1},   {64, 8, 8, 8, 1, RELU, 1, 0, 0},  {64, 4, 1, 1, 0, NONE, 0, 1, 0},
     {12, 16, 3, 3, 0, NONE, 1, 0, 1},  {30, 4, 8, 8, 1, NONE, 0, 0, 0},  {3, 4, 8, 1, 1, NONE, 1, 1, 0},
     {64, 32, 3, 3, 0, LEAKY, 0, 1, 1}, {8, 8, 1, 1, 0, LEAKY, 1, 0, 0},  {30, 16, 8, 4, 1, LEAKY, 0, 1, 0},
     {12, 32, 8, 8, 1, LEAKY, 1, 0, 1}, {256, 4, 8, 8, 0, RELU, 0, 0, 0}, {520, 8, 3, 3, 1, RELU, 1, 0, 1},
+    {30, 16, 8, 4, 0, GELU, 0, 1, 0},  {64, 8, 3, 1, 0, GELU, 1, 0, 1},  {12, 16, 8, 8, 1, GELU, 0, 0, 1},
+    {96, 8, 6, 2, 1, GELU, 1, 1, 0},
 };
 
 /* A batch-norm on a device, with its tensors and vectors. */
@@ -285,9 +287,10 @@ static void backward(struct bench *bench, struct rdp_results *results, bool two,
     const size_t channels = (size_t)bench->desc.shape.channels,
                  count = rdp_activations_count(bench->desc.shape, bench->desc.batch);
     struct rdp_activations *dy = alias ? &bench->dout : &bench->dy;
+    const struct rdp_activations *joined = bench->desc.activation == RDP_ACT_GELU ? &bench->residual : &bench->out;
     for (int first = bench->desc.batch - bench->chunk; first >= 0; first -= bench->chunk)
         RDP_MUST(ops->bn_backward_reduce(bench->device, bench->bn, bench->y.block.data,
-                                         bench->desc.residual ? bench->out.block.data : NULL, bench->dout.block.data,
+                                         !bench->desc.residual ? NULL : joined->block.data, bench->dout.block.data,
                                          two ? bench->dout2.block.data : NULL, first, bench->chunk));
     RDP_MUST(ops->bn_backward_sum(bench->device, bench->bn));
     share_sums(bench, results, names, RDP_AGREE_SUM);

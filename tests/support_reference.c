@@ -165,10 +165,25 @@ int rdp_reference_options(const struct rdp_reference *reference, struct rdp_opti
     RDP_TRY(config_list(reference, "config/blocks", &options->blocks));
     RDP_TRY(config_list(reference, "config/widths", &options->widths));
     RDP_TRY(config_list(reference, "config/strides", &options->strides));
-    static const char *const needed[] = {"bottleneck", "stem_width",      "leaky_relu", "leaky_slope",
-                                         "batch",      "label_smoothing", "lr",         "momentum",
-                                         "nesterov",   "weight_decay",    "decay_bn",   "max_pool"};
-    enum { BOTTLENECK, STEM, LEAKY, SLOPE, BATCH, SMOOTHING, LR, MOMENTUM, NESTEROV, DECAY, DECAY_BN, POOL, VALUES };
+    static const char *const needed[] = {"bottleneck",      "stem_width", "activation", "leaky_slope", "batch",
+                                         "label_smoothing", "lr",         "momentum",   "nesterov",    "weight_decay",
+                                         "decay_bn",        "max_pool",   "shortcut"};
+    enum {
+        BOTTLENECK,
+        STEM,
+        ACTIVATION,
+        SLOPE,
+        BATCH,
+        SMOOTHING,
+        LR,
+        MOMENTUM,
+        NESTEROV,
+        DECAY,
+        DECAY_BN,
+        POOL,
+        SHORTCUT,
+        VALUES
+    };
     double values[VALUES];
     for (int i = 0; i < VALUES; i++) {
         char name[RDP_REFERENCE_NAME_MAX];
@@ -180,9 +195,9 @@ int rdp_reference_options(const struct rdp_reference *reference, struct rdp_opti
     options->block = values[BOTTLENECK] != 0 ? RDP_BLOCK_BOTTLENECK : RDP_BLOCK_BASIC;
     options->stem_width = (int)values[STEM];
     options->downsample = values[POOL] != 0 ? RDP_DOWNSAMPLE_MAX_POOL : RDP_DOWNSAMPLE_STRIDE;
-    options->activation = values[LEAKY] != 0 ? RDP_LEAKY_RELU : RDP_RELU;
+    options->activation = (enum rdp_activation)values[ACTIVATION]; /* the names' order is that of the choices */
     options->leaky_slope = values[SLOPE];
-    options->shortcut = RDP_SHORTCUT_CONV;
+    options->shortcut = (enum rdp_shortcut)values[SHORTCUT];
     options->precision = RDP_FP32;
     options->batch = (int)values[BATCH];
     options->accumulate = 1;

@@ -21,6 +21,7 @@ static const char *const recipes[] = {
     "blocks=5,4,3\nwidths=64,128,256\n",
     "block=bottleneck\nblocks=3,3,3\nstem-width=32\nwidths=64,128,256\nactivation=leaky-relu\n",
     "blocks=3,3,3\nstem-width=16\nwidths=16,32,64\nshortcut=pad\n",
+    "blocks=1,2,1\nstem-width=16\nwidths=16,32,64\nshortcut=none\nactivation=gelu\n",
     "blocks=1,2\nstem-width=8\nwidths=8,16\nstrides=2\ndownsample=max-pool\n",
 };
 enum { RECIPES = sizeof recipes / sizeof *recipes };

@@ -231,13 +231,14 @@ static void bn_gradient(struct subject *subject)
 {
     struct rdp_device *device = subject->device;
     struct bn_run run = bn_forward(subject);
+    const bool gelu = subject->bn.activation == RDP_ACT_GELU;
     const double elements = (double)(BATCH * subject->in.height * subject->in.width);
     void *dz = activations_of(subject, subject->in, subject->projection),
          *dy = activations_of(subject, subject->in, NULL);
     float *dgamma = rdp_test_floats(subject->counts[1]), *dbeta = rdp_test_floats(subject->counts[1]);
     run.bn->dgamma = dgamma;
     run.bn->dbeta = dbeta;
-    RDP_MUST(device->ops->bn_backward_reduce(device, run.bn, run.y, run.out, dz, NULL, 0, BATCH));
+    RDP_MUST(device->ops->bn_backward_reduce(device, run.bn, run.y, gelu ? run.residual : run.out, dz, NULL, 0, BATCH));
     RDP_MUST(device->ops->bn_backward_sum(device, run.bn));
     RDP_MUST(device->ops->bn_backward_finalize(device, run.bn, elements));
     RDP_MUST(device->ops->bn_backward_apply(device, run.bn, run.y, dz, dy, 0, BATCH));
@@ -497,11 +498,13 @@ static void test_batch_norm(void **unused)
                                         "batch-norm + ReLU",
                                         "batch-norm + residual + ReLU",
                                         "batch-norm + LeakyReLU",
-                                        "batch-norm + residual + LeakyReLU"};
+                                        "batch-norm + residual + LeakyReLU",
+                                        "batch-norm + GELU",
+                                        "batch-norm + residual + GELU"};
     (void)unused;
-    for (int variant = 0; variant < 12; variant++) {
-        struct rdp_device *device = rdp_test_device(1 + variant / 6, false, RDP_ALGORITHM_DIRECT);
-        const int form = variant % 6;
+    for (int variant = 0; variant < 16; variant++) {
+        struct rdp_device *device = rdp_test_device(1 + variant / 8, false, RDP_ALGORITHM_DIRECT);
+        const int form = variant % 8;
         struct subject subject = {.name = names[form],
                                   .device = device,
                                   .in = {20, 8, 8},

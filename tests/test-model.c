@@ -71,6 +71,7 @@ static const struct {
     {"blocks=7,7,7\nstem-width=16\nwidths=16,32,64\nshortcut=pad\n", 658586},
     {"blocks=9,9,9\nstem-width=16\nwidths=16,32,64\nshortcut=pad\n", 853018},
     {"blocks=18,18,18\nstem-width=16\nwidths=16,32,64\nshortcut=pad\n", 1727962},
+    {"blocks=3,3,3\nstem-width=16\nwidths=16,32,64\nshortcut=none\n", 269722}, /* their plain-20: as many as with A */
     {"blocks=3,3,3\nstem-width=16\nwidths=16,32,64\n", 272474},
     {"blocks=5,5,5\nstem-width=16\nwidths=16,32,64\n", 466906},
     {"blocks=7,7,7\nstem-width=16\nwidths=16,32,64\n", 661338},
@@ -263,6 +264,13 @@ static void residuals_and_activations(void **state)
     assert_ptr_equal(&model->layers[layer_of(model, "layer2.0.bn2")->residual], layer_of(model, "layer2.0.downsample"));
     assert_int_equal(layer_of(model, "layer2.0.downsample")->kind, RDP_LAYER_PAD);
     assert_int_equal(layer_of(model, "layer2.0.bn2")->activation, RDP_ACT_RELU);
+    rdp_model_destroy(model);
+    model = model_of("blocks=1,2\nwidths=64,128\nshortcut=none\nactivation=gelu\n");
+    for (int i = 0; i < model->layer_count; i++) {
+        assert_int_equal(model->layers[i].residual, RDP_NO_LAYER);
+        assert_int_equal(model->layers[i].activation,
+                         model->layers[i].kind == RDP_LAYER_BN ? RDP_ACT_GELU : RDP_ACT_NONE);
+    }
     rdp_model_destroy(model);
 }
 

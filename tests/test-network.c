@@ -54,6 +54,26 @@ static struct rdp_test_setup pooled(void)
     return setup;
 }
 
+/* Every kind of join behind GELU, whose backward reads the residual: block input, a convolution's, and one that dropout
+ * works on in place. */
+static struct rdp_test_setup smooth(void)
+{
+    static const int blocks[] = {1, 2, 0}, widths[] = {9, 12, 0};
+    struct rdp_test_setup setup = rdp_test_setup(RDP_BLOCK_BASIC, blocks, 9, widths);
+    setup.options.activation = RDP_GELU;
+    setup.options.dropout = (struct rdp_real_list){.count = 2, .values = {0.3, 0}};
+    return setup;
+}
+
+/* No shortcuts. */
+static struct rdp_test_setup plain(void)
+{
+    struct rdp_test_setup setup = pooled();
+    setup.options.shortcut = RDP_SHORTCUT_NONE;
+    setup.options.activation = RDP_GELU;
+    return setup;
+}
+
 /* Dropout behind two of three stages, the last one among them; its output has two readers, one with a shortcut. */
 static struct rdp_test_setup dropped(void)
 {
@@ -161,14 +181,17 @@ static double check_row(struct rdp_test_network *test, const float *state, const
 
 static void test_gradient(void **unused)
 {
-    static const char *const names[] = {"basic",           "bottleneck", "padded shortcut",     "dropout, mix-up",
-                                        "dropout, CutMix", "max-pool",   "max-pool, bottleneck"};
-    struct rdp_test_setup setups[] = {basic(), bottleneck(), padded(), dropped(), dropped(), pooled(), bottleneck()};
+    static const char *const names[] = {"basic",           "bottleneck",  "padded shortcut",      "dropout, mix-up",
+                                        "dropout, CutMix", "max-pool",    "max-pool, bottleneck", "GELU",
+                                        "no shortcut",     "GELU, padded"};
+    struct rdp_test_setup setups[] = {basic(),  bottleneck(), padded(), dropped(), dropped(),
+                                      pooled(), bottleneck(), smooth(), plain(),   padded()};
     (void)unused;
     setups[3].options.mixup = setups[4].options.cutmix = 2;
     setups[4].options.shortcut = RDP_SHORTCUT_PAD;
     setups[6].options.downsample = RDP_DOWNSAMPLE_MAX_POOL;
-    for (int k = 0; k < 7; k++) {
+    setups[9].options.activation = RDP_GELU;
+    for (size_t k = 0; k < sizeof setups / sizeof *setups; k++) {
         struct rdp_test_network test;
         double worst = 0;
         setups[k].batch = 2;
@@ -531,21 +554,24 @@ static void test_memory_plan(void **unused)
                                       rdp_test_setup(RDP_BLOCK_BOTTLENECK, deep, 8, widths),
                                       rdp_test_setup(RDP_BLOCK_BASIC, deep, 8, widths),
                                       dropped(),
-                                      pooled()};
+                                      pooled(),
+                                      smooth(),
+                                      plain()};
+    enum { SETUPS = sizeof setups / sizeof *setups };
     (void)unused;
     setups[3].options.dropout.values[0] = 0.1;
     setups[3].options.freeze_stem = true;
     setups[4].options.shortcut = RDP_SHORTCUT_PAD;
     setups[5].options.cutmix = 1;
-    for (int k = 0; k < 14; k++) {
+    for (int k = 0; k < 2 * SETUPS; k++) {
         struct rdp_test_network test;
-        setups[k % 7].batch = 2;
-        setups[k % 7].inference = k >= 7;
-        open_network(&test, &setups[k % 7]);
+        setups[k % SETUPS].batch = 2;
+        setups[k % SETUPS].inference = k >= SETUPS;
+        open_network(&test, &setups[k % SETUPS]);
         check_plan(test.network);
         for (size_t i = 0; i < test.network->boundary_count; i++)
             assert_true(i == 0 || test.network->boundaries[i] > test.network->boundaries[i - 1]);
-        if (k < 7)
+        if (k < SETUPS)
             assert_int_equal(test.network->boundaries[test.network->boundary_count - 1],
                              test.network->parameter_count + RDP_TOTALS);
         rdp_test_network_close(&test);

@@ -133,8 +133,10 @@ static void backward(struct bench *bench, int chunk, bool two)
     const struct rdp_device_ops *ops = bench->device->ops;
     for (int first = BATCH - chunk; first >= 0; first -= chunk)
         RDP_MUST(ops->bn_backward_reduce(bench->device, bench->bn, bench->d_y,
-                                         bench->desc.residual ? bench->d_out : NULL, bench->d_dout,
-                                         two ? bench->d_dout2 : NULL, first, chunk));
+                                         !bench->desc.residual                    ? NULL
+                                         : bench->desc.activation == RDP_ACT_GELU ? bench->d_residual
+                                                                                  : bench->d_out,
+                                         bench->d_dout, two ? bench->d_dout2 : NULL, first, chunk));
     RDP_MUST(ops->bn_backward_sum(bench->device, bench->bn));
     RDP_MUST(ops->bn_backward_finalize(bench->device, bench->bn, (double)(BATCH * bench->pixels)));
     for (int first = BATCH - chunk; first >= 0; first -= chunk)
@@ -142,11 +144,27 @@ static void backward(struct bench *bench, int chunk, bool two)
             ops->bn_backward_apply(bench->device, bench->bn, bench->d_y, bench->d_dout, bench->d_dout2, first, chunk));
 }
 
+/* The slope below zero of what has a kink there. */
 static double slope_of(const struct bench *bench)
 {
     return bench->desc.activation == RDP_ACT_NONE   ? 1
            : bench->desc.activation == RDP_ACT_RELU ? 0
                                                     : (double)bench->desc.slope;
+}
+
+static double activated(const struct bench *bench, double z)
+{
+    if (bench->desc.activation == RDP_ACT_GELU)
+        return 0.5 * z * erfc(-z / sqrt(2));
+    return z > 0 ? z : slope_of(bench) * z;
+}
+
+/* d times the derivative at z, of which but for GELU only the sign matters: `out` has it, rounded. */
+static double differentiated(const struct bench *bench, double z, double out, double d)
+{
+    if (bench->desc.activation == RDP_ACT_GELU)
+        return d * (0.5 * erfc(-z / sqrt(2)) + z * exp(-z * z / 2) / sqrt(2 * acos(-1)));
+    return (bench->desc.residual ? out : z) > 0 ? d : slope_of(bench) * d;
 }
 
 #define AT(bench, n, c, p) (((size_t)(n) * (size_t)(bench)->desc.shape.channels + (size_t)(c)) * (bench)->pixels + (p))
@@ -173,7 +191,7 @@ static void check_out(const struct bench *bench, int c, double mean, double vari
             const size_t i = AT(bench, n, c, p);
             const double residual = bench->desc.residual ? bench->residual[i] : 0;
             const double z = (bench->y[i] - mean) * scale + beta + residual;
-            check_close(bench->device, OUT, bench->out[i], z > 0 ? z : slope_of(bench) * z,
+            check_close(bench->device, OUT, bench->out[i], activated(bench, z),
                         (fabs(bench->y[i]) + fabs(mean)) * fabs(scale) + fabs(beta) + fabs(residual), true);
         }
 }
@@ -188,10 +206,11 @@ static void check_backward(const struct bench *bench, int c, double mean, double
         for (size_t p = 0; p < bench->pixels; p++) {
             const size_t i = AT(bench, n, c, p);
             const double d = bench->dout[i] + (two ? bench->dout2[i] : 0), xhat = (bench->y[i] - mean) * invstd;
-            const double z = xhat * (double)bench->gamma[c] + (double)bench->beta[c];
-            const double sign = bench->desc.residual ? bench->out[i] : z;
-            double want = sign > 0 ? d : slope_of(bench) * d;
-            if (fabs(sign) < 1e-5) /* rounding may choose either side of the kink */
+            const double residual = bench->desc.residual ? bench->residual[i] : 0;
+            const double z = xhat * (double)bench->gamma[c] + (double)bench->beta[c] + residual;
+            double want = differentiated(bench, z, bench->out[i], d);
+            if (bench->desc.activation != RDP_ACT_GELU &&
+                fabs(z) < 1e-5) /* rounding may choose either side of the kink */
                 want = fabs(dz[i] - d) < fabs(dz[i] - slope_of(bench) * d) ? d : slope_of(bench) * d;
             check_close(bench->device, BACKWARD, dz[i], want, fabs(d), true);
             sum += want;
@@ -258,7 +277,7 @@ static void test_batch_norm(void **unused)
         if (device == NULL)
             continue;
         for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
-            for (int form = 0; form < 12; form++)
+            for (int form = 0; form < 16; form++)
                 check_bn(device, shapes[s].channels, shapes[s].size, shapes[s].chunk, form & 1,
                          (enum rdp_kernel_activation)(form / 4), form & 2);
         rdp_device_close(device);

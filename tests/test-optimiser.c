@@ -120,7 +120,7 @@ static void test_rows(void **unused)
     struct rdp_device *device = rdp_test_device(1, false, RDP_ALGORITHM_DIRECT);
     struct rdp_training training;
     struct rdp_optimiser_rows rows;
-    struct rdp_options options = options_of("weight-decay = 0.125\nbn-bias-lr = 4\n");
+    struct rdp_options options = options_of("weight-decay = 0.125\nbn-bias-lr = 4\nbn-weight-lr = 0.5\n");
     (void)unused;
     rdp_training_open(&training, device, &options, BATCH);
     const struct rdp_network *network = training.network;
@@ -135,7 +135,7 @@ static void test_rows(void **unused)
         if (network->model->parameters[i].kind == RDP_PARAMETER_TRAINED)
             find_row(&rows, network, network->model->parameters[i].name);
     check_row(&rows, network, "conv1.weight", 1, 0.125f);
-    check_row(&rows, network, "bn1.weight", 1, 0.125f);
+    check_row(&rows, network, "bn1.weight", 0.5f, 0.25f);
     check_row(&rows, network, "bn1.bias", 4, 0.03125f);
     check_row(&rows, network, "layer2.0.downsample.1.bias", 4, 0.03125f);
     check_row(&rows, network, "fc.bias", 1, 0.125f);
@@ -147,7 +147,7 @@ static void test_rows(void **unused)
     rdp_training_open(&training, device, &options, BATCH);
     network = training.network;
     RDP_MUST(rdp_optimiser_rows(&rows, network, &options));
-    check_row(&rows, network, "conv1.weight", 0, 0.125f);
+    check_row(&rows, network, "conv1.weight", 0, 0);
     check_row(&rows, network, "bn1.weight", 0, 0);
     check_row(&rows, network, "bn1.bias", 0, 0);
     check_row(&rows, network, "layer1.0.bn1.weight", 1, 0);
@@ -155,6 +155,15 @@ static void test_rows(void **unused)
     check_row(&rows, network, "layer1.0.conv1.weight", 1, 0.125f);
     check_row(&rows, network, "fc.weight", 1, 0.125f);
     check_row(&rows, network, "fc.bias", 1, 0);
+    free(rows.rows);
+    free(rows.row_of);
+    rdp_training_close(&training);
+
+    options = options_of("weight-decay = 0.125\nbn-weight-lr = 0\n");
+    rdp_training_open(&training, device, &options, BATCH);
+    RDP_MUST(rdp_optimiser_rows(&rows, training.network, &options));
+    check_row(&rows, training.network, "bn1.weight", 0, 0);
+    check_row(&rows, training.network, "bn1.bias", 1, 0.125f);
     free(rows.rows);
     free(rows.row_of);
     rdp_training_close(&training);

@@ -179,6 +179,7 @@ static void test_check(void **state)
     rdp_test_refused(RDP_CMD_TRAIN, "--milestones 3,2", "--milestones: 2 does not come after 3", "");
     rdp_test_refused(RDP_CMD_TRAIN, "--nesterov --momentum 0", "--nesterov needs", "");
     rdp_test_refused(RDP_CMD_TRAIN, "--shortcut pad --widths 64,32,64,64", "stage 2 narrows from 64 to 32", "");
+    rdp_test_refused(RDP_CMD_TRAIN, "--shortcut none --zero-init-residual", "--shortcut none has none", "leave one");
     rdp_test_refused(RDP_CMD_TRAIN, "--blocks 1,1 --widths 8,8 --strides 2,1,2",
                      "--strides has 3 values, --blocks has 2", "");
     struct rdp_options options;

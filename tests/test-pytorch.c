@@ -1,5 +1,5 @@
 /*
- * Ten training steps of a basic, a bottleneck and a max-pooled network against PyTorch (tests/reference/), from the same initial
+ * Ten training steps of small networks of every kind against PyTorch (tests/reference/), from the same initial
  * weights and batches: every loss, the first step's gradients, all parameters and running statistics at the end, and
  * the logits of an evaluation; f32, direct and chosen algorithms, 1 and 2 threads. And twenty steps of a smaller one
  * with every optimiser. gpu-network.c does it with CUDA.
@@ -61,6 +61,20 @@ static void test_pooled(void **unused)
     follow_file("pooled");
 }
 
+/* GELU, and shortcuts of both kinds behind it. */
+static void test_smooth(void **unused)
+{
+    (void)unused;
+    follow_file("smooth");
+}
+
+/* No shortcuts. */
+static void test_plain(void **unused)
+{
+    (void)unused;
+    follow_file("plain");
+}
+
 /* Rounding grows: PyTorch's own f32 runs end up to 2e-5 from the float64 ones (make_optimisers_network.py --check), and
  * f32 sums in another order up to 6e-5. Each formula by itself is held to 1e-5 by test-optimiser-kernels.c. */
 static void test_optimisers(void **unused)
@@ -77,10 +91,8 @@ static void test_optimisers(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_basic),
-        cmocka_unit_test(test_bottleneck),
-        cmocka_unit_test(test_pooled),
-        cmocka_unit_test(test_optimisers),
+        cmocka_unit_test(test_basic),  cmocka_unit_test(test_bottleneck), cmocka_unit_test(test_pooled),
+        cmocka_unit_test(test_smooth), cmocka_unit_test(test_plain),      cmocka_unit_test(test_optimisers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

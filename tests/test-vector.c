@@ -4,7 +4,7 @@
  * Tolerances. An f32 result of a few operations: EPSILON x the sum of the terms' magnitudes, EPSILON = 4 x 2^-24 (up to
  * four roundings). A stored bf16 adds half a unit in its last place, 2^-8 of the value (8 significant bits). Sums over
  * n pixels, in f32: n roundings of at most the sum of magnitudes, which for random signs is sqrt(n) in practice; n x
- * 2^-24 is the proof.
+ * 2^-24 is the proof. GELU is a dozen operations on top: GELU_TERMS times as much.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -22,10 +22,12 @@
 #include "support_network.h"
 
 #define EPSILON (4 * 0x1p-24)
+#define GELU_TERMS 3
 enum { LANES_MAX = 16 };
 
 static const size_t pixel_counts[] = {1, 3, 49, 1024};
-static const float slopes[] = {0, 0.01f, 1};
+static const struct rdp_vector_activation activations[] = {
+    {.slope = 0}, {.slope = 0.01f}, {.slope = 1}, {.gelu = true}};
 static struct rdp_test_worst f32_worst = {"f32 loops, of the tolerance", 0},
                              bf16_worst = {"bf16 loops, of the tolerance", 0};
 
@@ -145,18 +147,34 @@ static void check_statistics(const struct bench *bench)
     free(plain);
 }
 
-static void check_apply(const struct bench *bench, bool with_residual, float slope)
+/* The activation and its derivative, in double. */
+static double activated(struct rdp_vector_activation activation, double z)
+{
+    if (activation.gelu)
+        return 0.5 * z * erfc(-z / sqrt(2));
+    return z > 0 ? z : (double)activation.slope * z;
+}
+
+static double derivative(struct rdp_vector_activation activation, double z)
+{
+    if (activation.gelu)
+        return 0.5 * erfc(-z / sqrt(2)) + z * exp(-z * z / 2) / sqrt(2 * acos(-1));
+    return z > 0 ? 1 : (double)activation.slope;
+}
+
+static void check_apply(const struct bench *bench, bool with_residual, struct rdp_vector_activation activation)
 {
     const size_t lanes = (size_t)bench->ops->lanes;
     double *plain = rdp_test_doubles(bench->elements), *plain_residual = rdp_test_doubles(bench->elements);
     double *before = rdp_test_doubles(bench->elements);
     void *y = fill(bench, 3, plain), *residual = fill(bench, 4, plain_residual), *out = fill(bench, 5, before);
     float *scale = fill_lanes(bench, 6), *shift = fill_lanes(bench, 7);
-    bench->ops->apply(y, with_residual ? residual : NULL, out, bench->count, scale, shift, slope);
+    bench->ops->apply(y, with_residual ? residual : NULL, out, bench->count, scale, shift, activation);
     for (size_t i = 0; i < bench->elements; i++) {
         double a = plain[i] * (double)scale[i % lanes], b = (double)shift[i % lanes];
         double r = with_residual ? plain_residual[i] : 0, z = a + b + r;
-        check_stored(bench, as_double(bench, out, i), z > 0 ? z : (double)slope * z, fabs(a) + fabs(b) + fabs(r));
+        check_stored(bench, as_double(bench, out, i), activated(activation, z),
+                     (fabs(a) + fabs(b) + fabs(r)) * (activation.gelu ? GELU_TERMS : 1));
     }
     rdp_test_free(y);
     rdp_test_free(residual);
@@ -168,30 +186,33 @@ static void check_apply(const struct bench *bench, bool with_residual, float slo
     free(before);
 }
 
-static void check_backward_reduce(const struct bench *bench, bool with_out, bool with_dout2, float slope)
+static void check_backward_reduce(const struct bench *bench, bool joins, bool with_dout2,
+                                  struct rdp_vector_activation activation)
 {
     const size_t lanes = (size_t)bench->ops->lanes;
     double *plain[4], sums[LANES_MAX] = {0}, products[LANES_MAX] = {0}, terms[2][LANES_MAX] = {{0}};
-    void *data[4]; /* y, out, dout, dout2 */
+    void *data[4]; /* y, joined, dout, dout2 */
     for (int k = 0; k < 4; k++) {
         plain[k] = rdp_test_doubles(bench->elements);
         data[k] = fill(bench, 10 + (uint32_t)k, plain[k]);
     }
     float *scale = fill_lanes(bench, 14), *shift = fill_lanes(bench, 15), *mean = fill_lanes(bench, 16);
     float *sum = rdp_test_floats(lanes), *product = rdp_test_floats(lanes);
-    bench->ops->backward_reduce(data[0], with_out ? data[1] : NULL, data[2], with_dout2 ? data[3] : NULL, bench->count,
-                                scale, shift, mean, slope, sum, product);
+    bench->ops->backward_reduce(data[0], joins ? data[1] : NULL, data[2], with_dout2 ? data[3] : NULL, bench->count,
+                                scale, shift, mean, activation, sum, product);
     for (size_t i = 0; i < bench->elements; i++) {
         const size_t c = i % lanes;
         /* The sign of y * scale + shift is that of the f32 result: with a fused multiply-add, of the exact value. */
-        double sign = with_out ? plain[1][i] : fma(plain[0][i], (double)scale[c], (double)shift[c]);
+        double z = fma(plain[0][i], (double)scale[c], (double)shift[c]);
+        if (joins)
+            z = activation.gelu ? z + plain[1][i] : plain[1][i];
         double d = plain[2][i] + (with_dout2 ? plain[3][i] : 0), all = fabs(plain[2][i]) + fabs(plain[3][i]);
         double centred = plain[0][i] - (double)mean[c];
         const double got = as_double(bench, data[2], i);
-        if (!with_out && fabs(sign) < 1e-6) /* rounding may choose either side */
-            sign = fabs(got - d) <= fabs(got - (double)slope * d) ? 1 : -1;
-        d = sign > 0 ? d : (double)slope * d;
-        check_stored(bench, got, d, all);
+        if (!joins && !activation.gelu && fabs(z) < 1e-6) /* rounding may choose either side */
+            z = fabs(got - d) <= fabs(got - (double)activation.slope * d) ? 1 : -1;
+        d *= derivative(activation, z);
+        check_stored(bench, got, d, all * (activation.gelu ? GELU_TERMS : 1));
         sums[c] += d;
         products[c] += d * centred;
         terms[0][c] += all;
@@ -294,11 +315,11 @@ static void test_loops(void **unused)
                 assert_string_equal(bench.ops->name, list[s].name);
                 assert_true(bench.ops->lanes <= LANES_MAX);
                 check_statistics(&bench);
-                for (size_t k = 0; k < sizeof slopes / sizeof *slopes; k++) {
+                for (size_t k = 0; k < sizeof activations / sizeof *activations; k++) {
                     for (int residual = 0; residual < 2; residual++)
-                        check_apply(&bench, residual, slopes[k]);
+                        check_apply(&bench, residual, activations[k]);
                     for (int variant = 0; variant < 4; variant++)
-                        check_backward_reduce(&bench, variant & 1, variant & 2, slopes[k]);
+                        check_backward_reduce(&bench, variant & 1, variant & 2, activations[k]);
                 }
                 check_backward_apply(&bench, false);
                 check_backward_apply(&bench, true);
@@ -491,7 +512,7 @@ static void test_rounding(void **unused)
                 scale[c] = 1;
                 memcpy(shift + c, &from, sizeof from);
             }
-            ops->apply(y, NULL, out, 1, scale, shift, 1);
+            ops->apply(y, NULL, out, 1, scale, shift, (struct rdp_vector_activation){.slope = 1});
             for (int c = 0; c < ops->lanes; c++) {
                 if (k < count)
                     assert_int_equal(out[c], cases[k].to);

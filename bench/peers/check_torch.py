@@ -45,10 +45,11 @@ def configured(o, arrays):
 
     numbers = {k: value(k)[0] for k in ("leaky_slope", "label_smoothing", "weight_decay", "lr", "momentum")}
     return argparse.Namespace(**dict(
-        vars(o), **numbers, block="bottleneck" if value("bottleneck")[0] else "basic", shortcut="conv",
+        vars(o), **numbers, block="bottleneck" if value("bottleneck")[0] else "basic",
+        shortcut=make_reference.SHORTCUTS[int(value("shortcut")[0])],
         blocks=[int(v) for v in value("blocks")], widths=[int(v) for v in value("widths")], stem_width=int(value("stem_width")[0]),
         strides=[int(v) for v in value("strides")], downsample="max-pool" if value("max_pool")[0] else "stride",
-        activation="leaky-relu" if value("leaky_relu")[0] else "relu", batch=int(value("batch")[0]),
+        activation=make_reference.ACTIVATIONS[int(value("activation")[0])], batch=int(value("batch")[0]),
         nesterov="yes" if value("nesterov")[0] else "no", decay_bn="yes" if value("decay_bn")[0] else "no"))
 
 

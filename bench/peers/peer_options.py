@@ -44,9 +44,9 @@ MODEL = {
     "widths": (int_list, "64,128,256,512"),
     "strides": (int_list, "1,2"),
     "downsample": (("stride", "max-pool"), "stride"),
-    "activation": (("relu", "leaky-relu"), "relu"),
+    "activation": (("relu", "leaky-relu", "gelu"), "relu"),
     "leaky-slope": (float, "0.01"),
-    "shortcut": (("conv", "pad"), "conv"),
+    "shortcut": (("conv", "pad", "none"), "conv"),
 }
 MODEL_TRAINING = {
     "dropout": (real_list, "0"),
@@ -73,6 +73,7 @@ OPTIMISER = {
     "nesterov": (YES_NO, "no"),
     "weight-decay": (automatic, "auto"),
     "decay-bn": (YES_NO, "yes"),
+    "bn-weight-lr": (float, "1"),
     "bn-bias-lr": (float, "1"),
     "beta1": (float, "0.9"),
     "beta2": (float, "0.999"),

@@ -3,7 +3,7 @@
 One description (block, blocks per stage, stem width, stage widths) builds what src/options.h calls by the same option names:
 a 3x3 stem without bias, batch-norm and activation; stages of basic or bottleneck blocks, the first block with its stage's
 stride (in a bottleneck on its 3x3 convolution; or there a 2x2 max-pool); on the shortcut where the shape changes a 1x1 convolution and batch-norm
-(`downsample.0`, `downsample.1`), or every other pixel and zero channels; dropout behind each stage; global average pool and one fully connected
+(`downsample.0`, `downsample.1`), or every other pixel and zero channels, or no shortcuts at all; dropout behind each stage; global average pool and one fully connected
 layer. Initialisation is PyTorch's default.
 
 Used by train_torch.py (CPU: speed and accuracy), ddp.py (GPUs) and tests/reference/make_reference.py (numerical references).
@@ -29,7 +29,7 @@ class BasicBlock(nn.Module):
     def forward(self, x):
         y = self.act(self.bn1(self.pool(self.conv1(x))))
         y = self.bn2(self.conv2(y))
-        return self.act(y + (self.downsample(x) if self.downsample is not None else x))
+        return self.act(joined(y, x, self.downsample))
 
 
 class Bottleneck(nn.Module):
@@ -51,7 +51,7 @@ class Bottleneck(nn.Module):
         y = self.act(self.bn1(self.conv1(x)))
         y = self.act(self.bn2(self.pool(self.conv2(y))))
         y = self.bn3(self.conv3(y))
-        return self.act(y + (self.downsample(x) if self.downsample is not None else x))
+        return self.act(joined(y, x, self.downsample))
 
 
 class PadShortcut(nn.Module):
@@ -74,8 +74,19 @@ def halving(inputs, outputs, stride, pools):
             nn.MaxPool2d(2, ceil_mode=True) if pools else nn.Identity())
 
 
+class NoShortcut(nn.Module):
+    """Of a plain network's block."""
+
+
+def joined(y, x, way):
+    """The main path y and what comes over the shortcut from x."""
+    return y if isinstance(way, NoShortcut) else y + (x if way is None else way(x))
+
+
 def shortcut(inputs, outputs, stride, kind):
     """None (identity) where the shape stays, else a strided 1x1 convolution and batch-norm or the padded shortcut."""
+    if kind == "none":
+        return NoShortcut()
     if inputs == outputs and stride == 1:
         return None
     if kind == "pad":
@@ -89,8 +100,9 @@ class ResNet(nn.Module):
                  downsample="stride"):
         super().__init__()
         kind = {"basic": BasicBlock, "bottleneck": Bottleneck}[block]
-        # In place, as PyTorch's own models do: it saves one activation per layer.
-        self.act = nn.ReLU(inplace=True) if activation == "relu" else nn.LeakyReLU(leaky_slope, inplace=True)
+        # In place where PyTorch can, as its own models do: it saves one activation per layer.
+        self.act = {"relu": lambda: nn.ReLU(inplace=True), "leaky-relu": lambda: nn.LeakyReLU(leaky_slope, inplace=True),
+                    "gelu": nn.GELU}[activation]()
         self.conv1 = nn.Conv2d(3, stem_width, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(stem_width)
         self.stages, self.dropout = len(blocks), dropout or (0,) * len(blocks)

@@ -64,9 +64,14 @@ void cpu_bn_destroy(struct rdp_device *device, struct rdp_bn *bn)
     free(bn);
 }
 
-static float slope_of(const struct rdp_bn_desc *desc)
+static struct rdp_vector_activation activation_of(const struct rdp_bn_desc *desc)
 {
-    return desc->activation == RDP_ACT_NONE ? 1.0f : desc->activation == RDP_ACT_RELU ? 0.0f : desc->slope;
+    return (struct rdp_vector_activation){
+        .gelu = desc->activation == RDP_ACT_GELU,
+        .slope = desc->activation == RDP_ACT_NONE   ? 1.0f
+                 : desc->activation == RDP_ACT_RELU ? 0.0f
+                                                    : desc->slope,
+    };
 }
 
 /* A walk over the blocks of a range: `offset` in bytes into an activation tensor, `channel` and `partial` in elements.
@@ -159,28 +164,28 @@ int cpu_bn_use_running(struct rdp_device *device, struct rdp_bn *bn)
 int cpu_bn_apply(struct rdp_device *device, struct rdp_bn *bn, const void *y, const void *residual, void *out,
                  int first, int count)
 {
-    const float slope = slope_of(&bn->desc);
+    const struct rdp_vector_activation activation = activation_of(&bn->desc);
     FOR_BLOCKS(device, bn, first, count)
     {
         size_t channel = (size_t)(i % state->blocks) * (size_t)cpu->lanes, offset = (size_t)i * block_bytes;
         cpu->loops->apply((const char *)y + offset, residual == NULL ? NULL : (const char *)residual + offset,
-                          (char *)out + offset, pixels, state->scale + channel, state->shift + channel, slope);
+                          (char *)out + offset, pixels, state->scale + channel, state->shift + channel, activation);
     }
     return RDP_OK;
 }
 
-int cpu_bn_backward_reduce(struct rdp_device *device, struct rdp_bn *bn, const void *y, const void *out, void *dout,
+int cpu_bn_backward_reduce(struct rdp_device *device, struct rdp_bn *bn, const void *y, const void *joined, void *dout,
                            const void *dout2, int first, int count)
 {
-    const float slope = slope_of(&bn->desc);
-    const bool by_output = bn->desc.residual;
+    const struct rdp_vector_activation activation = activation_of(&bn->desc);
+    const bool joins = bn->desc.residual;
     FOR_BLOCKS(device, bn, first, count)
     {
         size_t channel = (size_t)(i % state->blocks) * (size_t)cpu->lanes, partial = (size_t)i * (size_t)cpu->lanes;
         size_t offset = (size_t)i * block_bytes;
-        cpu->loops->backward_reduce((const char *)y + offset, by_output ? (const char *)out + offset : NULL,
+        cpu->loops->backward_reduce((const char *)y + offset, joins ? (const char *)joined + offset : NULL,
                                     (char *)dout + offset, dout2 == NULL ? NULL : (const char *)dout2 + offset, pixels,
-                                    state->scale + channel, state->shift + channel, state->mean + channel, slope,
+                                    state->scale + channel, state->shift + channel, state->mean + channel, activation,
                                     state->partial[0] + partial, state->partial[1] + partial);
     }
     return RDP_OK;

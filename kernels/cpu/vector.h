@@ -2,18 +2,23 @@
  * The memory-bound inner loops, compiled once per instruction set and chosen at run time: a binary built on one machine
  * of a cluster runs, fast, on the others. Each works on one channel block of one image: `count` pixels of RDP_LANES
  * channels, nChw16c (AVX-512) or nChw8c (everything else), f32 or bf16. Threads are the callers' affair.
- *
- * Activation is one formula for all three kinds: z > 0 ? z : slope * z, with slope 1 (none), 0 (ReLU) or LeakyReLU's.
  */
 #ifndef RDP_KERNELS_CPU_VECTOR_H
 #define RDP_KERNELS_CPU_VECTOR_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "kernels/common/optimiser.h"
 
 enum { RDP_MIX_ROW = 32 /* a multiple of every set's lanes */ };
+
+/* GELU, or z > 0 ? z : slope * z, with slope 1 (none), 0 (ReLU) or LeakyReLU's. */
+struct rdp_vector_activation {
+    bool gelu;
+    float slope;
+};
 
 struct rdp_vector_ops {
     const char *name; /* "avx512", "avx2", "generic" */
@@ -22,12 +27,12 @@ struct rdp_vector_ops {
     void (*statistics)(const void *y, size_t count, const float *shift, float *sum, float *square);
     /* out = act(y * scale + shift + residual); residual may be NULL. */
     void (*apply)(const void *y, const void *residual, void *out, size_t count, const float *scale, const float *shift,
-                  float slope);
-    /* dout = (dout + dout2) * act'; dout2 and out may be NULL (then the sign is that of y * scale + shift).
-     * sum[c] = sum of dout, product[c] = sum of dout * (y - mean[c]). */
-    void (*backward_reduce)(const void *y, const void *out, void *dout, const void *dout2, size_t count,
-                            const float *scale, const float *shift, const float *mean, float slope, float *sum,
-                            float *product);
+                  struct rdp_vector_activation activation);
+    /* dout = (dout + dout2) * act'(z); dout2 may be NULL. `joined`: kernels.h's of bn_backward_reduce; NULL: z = y *
+     * scale + shift. sum[c] = sum of dout, product[c] = sum of dout * (y - mean[c]). */
+    void (*backward_reduce)(const void *y, const void *joined, void *dout, const void *dout2, size_t count,
+                            const float *scale, const float *shift, const float *mean,
+                            struct rdp_vector_activation activation, float *sum, float *product);
     /* dy = a * dz + b * y + c */
     void (*backward_apply)(const void *y, const void *dz, void *dy, size_t count, const float *a, const float *b,
                            const float *c);

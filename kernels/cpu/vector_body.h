@@ -45,14 +45,42 @@ static inline vf choose(vi mask, vf yes, vf no)
     return (vf)(((vi)yes & mask) | ((vi)no & ~mask));
 }
 
-static inline vf activate(vf z, float slope)
+/* e^x for x <= 0 to 2e-7 of its value, from -80 on: 2^n times the Taylor series of what is left. */
+static inline vf exponential(vf x)
 {
-    return choose(z > 0, z, z * slope);
+    const vf least = x * 0 - 80.0f;
+    x = choose(x > least, x, least);
+    const vi n = __builtin_convertvector(x * 1.44269504f - 0.5f, vi);
+    const vf whole = __builtin_convertvector(n, vf), r = x - whole * 0.693145752f - whole * 1.42860677e-6f;
+    const vf tail = 1.0f / 6 + r * (1.0f / 24 + r * (1.0f / 120 + r * (1.0f / 720)));
+    return (1.0f + r * (1.0f + r * (0.5f + r * tail))) * (vf)((n + 127) << 23);
 }
 
-static inline vf activate_backward(vf sign, vf d, float slope)
+/* The standard normal distribution of z: its function to 1e-7 (Abramowitz & Stegun 1964, formula 26.2.17), its density. */
+struct normal {
+    vf function, density;
+};
+
+static inline struct normal normal_at(vf z)
 {
-    return choose(sign > 0, d, d * slope);
+    const vf e = exponential(z * z * -0.5f), t = 1.0f / (1.0f + 0.231641888f * choose(z > 0, z, -z));
+    const vf series =
+        t * (0.127414796f + t * (-0.142248368f + t * (0.710706871f + t * (-0.726576013f + t * 0.530702715f))));
+    return (struct normal){choose(z > 0, 1.0f - e * series, e * series), e * 0.398942280f};
+}
+
+static inline vf activate(vf z, bool gelu, float slope)
+{
+    return gelu ? z * normal_at(z).function : choose(z > 0, z, z * slope);
+}
+
+/* d times the activation's derivative at z, of which only GELU's needs more than the sign. */
+static inline vf activate_backward(vf z, vf d, bool gelu, float slope)
+{
+    if (!gelu)
+        return choose(z > 0, d, d * slope);
+    const struct normal normal = normal_at(z);
+    return d * (normal.function + z * normal.density);
 }
 
 /* Where `next` takes the place of the largest so far, as PyTorch has it: if it is larger or a NaN. */

@@ -24,39 +24,62 @@ static void RDP_NAME(statistics)(const void *y_, size_t count, const float *shif
     store_f32(square, q0 + q1);
 }
 
-static void RDP_NAME(apply)(const void *y_, const void *residual_, void *out_, size_t count, const float *scale,
-                            const float *shift, float slope)
+static inline void RDP_NAME(apply_as)(const void *y_, const void *residual_, void *out_, size_t count,
+                                      const float *scale, const float *shift, bool gelu, float slope)
 {
     const RDP_ELEMENT *y = y_, *residual = residual_;
     RDP_ELEMENT *out = out_;
     vf a = load_f32(scale), b = load_f32(shift);
     if (residual == NULL) {
         for (size_t i = 0; i < count * RDP_LANES; i += RDP_LANES)
-            RDP_STORE(out + i, activate(RDP_LOAD(y + i) * a + b, slope));
+            RDP_STORE(out + i, activate(RDP_LOAD(y + i) * a + b, gelu, slope));
     } else {
         for (size_t i = 0; i < count * RDP_LANES; i += RDP_LANES)
-            RDP_STORE(out + i, activate(RDP_LOAD(y + i) * a + b + RDP_LOAD(residual + i), slope));
+            RDP_STORE(out + i, activate(RDP_LOAD(y + i) * a + b + RDP_LOAD(residual + i), gelu, slope));
     }
 }
 
-static void RDP_NAME(backward_reduce)(const void *y_, const void *out_, void *dout_, const void *dout2_, size_t count,
-                                      const float *scale, const float *shift, const float *mean, float slope,
-                                      float *sum, float *product)
+static void RDP_NAME(apply)(const void *y, const void *residual, void *out, size_t count, const float *scale,
+                            const float *shift, struct rdp_vector_activation activation)
 {
-    const RDP_ELEMENT *y = y_, *out = out_, *dout2 = dout2_;
+    if (activation.gelu)
+        RDP_NAME(apply_as)(y, residual, out, count, scale, shift, true, 0);
+    else
+        RDP_NAME(apply_as)(y, residual, out, count, scale, shift, false, activation.slope);
+}
+
+static inline void RDP_NAME(backward_reduce_as)(const void *y_, const void *joined_, void *dout_, const void *dout2_,
+                                                size_t count, const float *scale, const float *shift, const float *mean,
+                                                bool gelu, float slope, float *sum, float *product)
+{
+    const RDP_ELEMENT *y = y_, *joined = joined_, *dout2 = dout2_;
     RDP_ELEMENT *dout = dout_;
     vf a = load_f32(scale), b = load_f32(shift), m = load_f32(mean), s = {0}, p = {0};
     for (size_t i = 0; i < count * RDP_LANES; i += RDP_LANES) {
         vf value = RDP_LOAD(y + i), d = RDP_LOAD(dout + i);
         if (dout2 != NULL)
             d += RDP_LOAD(dout2 + i);
-        d = activate_backward(out != NULL ? RDP_LOAD(out + i) : value * a + b, d, slope);
+        vf z = value * a + b;
+        if (joined != NULL)
+            z = gelu ? z + RDP_LOAD(joined + i) : RDP_LOAD(joined + i);
+        d = activate_backward(z, d, gelu, slope);
         RDP_STORE(dout + i, d);
         s += d;
         p += d * (value - m);
     }
     store_f32(sum, s);
     store_f32(product, p);
+}
+
+static void RDP_NAME(backward_reduce)(const void *y, const void *joined, void *dout, const void *dout2, size_t count,
+                                      const float *scale, const float *shift, const float *mean,
+                                      struct rdp_vector_activation activation, float *sum, float *product)
+{
+    if (activation.gelu)
+        RDP_NAME(backward_reduce_as)(y, joined, dout, dout2, count, scale, shift, mean, true, 0, sum, product);
+    else
+        RDP_NAME(backward_reduce_as)
+    (y, joined, dout, dout2, count, scale, shift, mean, false, activation.slope, sum, product);
 }
 
 static void RDP_NAME(backward_apply)(const void *y_, const void *dz_, void *dy_, size_t count, const float *a_,

@@ -35,6 +35,7 @@ static void plan(struct cuda_bn *view, const struct cuda_state *cuda, const stru
                              .pixels = desc->shape.height * desc->shape.width,
                              .bf16 = cuda->bf16,
                              .synchronised = desc->synchronised,
+                             .gelu = desc->activation == RDP_ACT_GELU,
                              .slope = slope_of(desc),
                              .epsilon = desc->epsilon,
                              .momentum = desc->momentum,
@@ -187,16 +188,16 @@ int cuda_bn_apply(struct rdp_device *device, struct rdp_bn *bn, const void *y, c
     return RDP_OK;
 }
 
-int cuda_bn_backward_reduce(struct rdp_device *device, struct rdp_bn *bn, const void *y, const void *out, void *dout,
+int cuda_bn_backward_reduce(struct rdp_device *device, struct rdp_bn *bn, const void *y, const void *joined, void *dout,
                             const void *dout2, int first, int count)
 {
     struct bn_state *state = bn->state;
     const size_t bytes = image_bytes(device, bn);
     const bool activates = bn->desc.activation != RDP_ACT_NONE;
-    const void *sign = bn->desc.residual && activates ? out : NULL;
-    state->masked = !activates || sign != NULL || dout2 != NULL;
+    const void *read = bn->desc.residual && activates ? joined : NULL;
+    state->masked = !activates || read != NULL || dout2 != NULL;
     RDP_CUDA(cuda_launch_bn_backward_reduce(cuda_state(device)->stream, view_of(bn), image(y, bytes, first),
-                                            image(sign, bytes, first), image_to_write(dout, bytes, first),
+                                            image(read, bytes, first), image_to_write(dout, bytes, first),
                                             image(dout2, bytes, first), (struct cuda_range){first, count}));
     return RDP_OK;
 }

@@ -209,14 +209,15 @@ __global__ __launch_bounds__(REDUCE_THREADS) void statistics_kernel(cuda_bn bn, 
     finish<LANES, false>(bn, slabs, sums);
 }
 
-/* BY_OUTPUT: the sign of z is that of out; otherwise recomputed from y. SECOND: with dout2. Either: dz is stored. */
-template <typename T, bool BY_OUTPUT, bool SECOND>
+/* JOINED: behind a residual; z is that of kernels.h's `joined`. Otherwise it is recomputed from y. SECOND: with dout2.
+ * Either: dz is stored. */
+template <typename T, bool JOINED, bool SECOND, bool GELU>
 __global__ __launch_bounds__(REDUCE_THREADS) void backward_reduce_kernel(cuda_bn bn, const T *__restrict__ y,
-                                                                         const T *__restrict__ out, T *dout,
+                                                                         const T *__restrict__ joined, T *dout,
                                                                          const T *__restrict__ dout2, int pixels,
                                                                          slab_range slabs)
 {
-    constexpr int LANES = pack<T>::LANES, AHEAD = BY_OUTPUT || SECOND ? 2 : 4;
+    constexpr int LANES = pack<T>::LANES, AHEAD = JOINED || SECOND ? 2 : 4;
     const place own = place_of<LANES>(bn.tile / LANES, bn.padded, pixels);
     float mean[LANES] = {}, scale[LANES] = {}, shift[LANES] = {}, sums[2 * LANES] = {};
     if (own.channel < bn.padded) {
@@ -225,15 +226,15 @@ __global__ __launch_bounds__(REDUCE_THREADS) void backward_reduce_kernel(cuda_bn
         load_channels(bn.shift + own.channel, shift);
     }
     for (int row = own.row; row < own.end; row += AHEAD * own.step) {
-        uint4 raw_y[AHEAD], raw_out[AHEAD], raw_d[AHEAD], raw_d2[AHEAD];
+        uint4 raw_y[AHEAD], raw_joined[AHEAD], raw_d[AHEAD], raw_d2[AHEAD];
 #pragma unroll
         for (int i = 0; i < AHEAD; i++) {
             if (row + i * own.step < own.end) {
                 const size_t at = (size_t)(row + i * own.step) * (size_t)bn.padded + (size_t)own.channel;
                 raw_y[i] = load_pack(y + at);
                 raw_d[i] = load_pack(dout + at);
-                if (BY_OUTPUT)
-                    raw_out[i] = load_pack(out + at);
+                if (JOINED)
+                    raw_joined[i] = load_pack(joined + at);
                 if (SECOND)
                     raw_d2[i] = load_pack(dout2 + at);
             }
@@ -250,16 +251,18 @@ __global__ __launch_bounds__(REDUCE_THREADS) void backward_reduce_kernel(cuda_bn
                     for (int k = 0; k < LANES; k++)
                         d[k] += other[k];
                 }
-                if (BY_OUTPUT)
-                    unpack(raw_out[i], other);
+                if (JOINED)
+                    unpack(raw_joined[i], other);
 #pragma unroll
                 for (int k = 0; k < LANES; k++) {
-                    const float sign = BY_OUTPUT ? other[k] : normalise(value[k], scale[k], shift[k]);
-                    d[k] = masked(sign, d[k], bn.slope);
+                    float z = normalise(value[k], scale[k], shift[k]);
+                    if (JOINED)
+                        z = GELU ? z + other[k] : other[k];
+                    d[k] = masked<GELU>(z, d[k], bn.slope);
                     sums[k] += d[k];
                     sums[LANES + k] += d[k] * (value[k] - mean[k]);
                 }
-                if (BY_OUTPUT || SECOND)
+                if (JOINED || SECOND)
                     store_pack(dout + (size_t)(row + i * own.step) * (size_t)bn.padded + own.channel, pack_of(d));
             }
         }
@@ -319,18 +322,19 @@ template <typename T> cudaError_t statistics(cudaStream_t stream, const cuda_bn 
                   over.slabs);
 }
 
-template <typename T>
-cudaError_t backward_reduce(cudaStream_t stream, const cuda_bn *bn, const void *y, const void *out, void *dout,
+template <typename T, bool GELU>
+cudaError_t backward_reduce(cudaStream_t stream, const cuda_bn *bn, const void *y, const void *joined, void *dout,
                             const void *dout2, cuda_range range)
 {
     const reduction over = reduction_of<T>(bn, range);
-    auto kernel = backward_reduce_kernel<T, false, false>;
-    if (out != nullptr)
-        kernel = dout2 != nullptr ? backward_reduce_kernel<T, true, true> : backward_reduce_kernel<T, true, false>;
+    auto kernel = backward_reduce_kernel<T, false, false, GELU>;
+    if (joined != nullptr)
+        kernel = dout2 != nullptr ? backward_reduce_kernel<T, true, true, GELU>
+                                  : backward_reduce_kernel<T, true, false, GELU>;
     else if (dout2 != nullptr)
-        kernel = backward_reduce_kernel<T, false, true>;
+        kernel = backward_reduce_kernel<T, false, true, GELU>;
     return launch(stream, over.grid, REDUCE_THREADS, kernel, *bn, static_cast<const T *>(y),
-                  static_cast<const T *>(out), static_cast<T *>(dout), static_cast<const T *>(dout2), over.pixels,
+                  static_cast<const T *>(joined), static_cast<T *>(dout), static_cast<const T *>(dout2), over.pixels,
                   over.slabs);
 }
 
@@ -358,10 +362,13 @@ extern "C" cudaError_t cuda_launch_bn_use_running(cudaStream_t stream, const cud
 }
 
 extern "C" cudaError_t cuda_launch_bn_backward_reduce(cudaStream_t stream, const cuda_bn *bn, const void *y,
-                                                      const void *out, void *dout, const void *dout2, cuda_range range)
+                                                      const void *joined, void *dout, const void *dout2,
+                                                      cuda_range range)
 {
-    return bn->bf16 ? backward_reduce<bf16>(stream, bn, y, out, dout, dout2, range)
-                    : backward_reduce<float>(stream, bn, y, out, dout, dout2, range);
+    auto reduce = bn->gelu ? backward_reduce<float, true> : backward_reduce<float, false>;
+    if (bn->bf16)
+        reduce = bn->gelu ? backward_reduce<bf16, true> : backward_reduce<bf16, false>;
+    return reduce(stream, bn, y, joined, dout, dout2, range);
 }
 
 extern "C" cudaError_t cuda_launch_bn_backward_finalize(cudaStream_t stream, const cuda_bn *bn, double elements)

@@ -32,10 +32,19 @@ static __device__ inline float normalise(float y, float scale, float shift)
     return fmaf(y, scale, shift);
 }
 
-/* The gradient before the activation, where `sign` has z's sign. */
-static __device__ inline float masked(float sign, float d, float slope)
+template <bool GELU> static __device__ inline float activated(float z, float slope)
 {
-    return sign > 0 ? d : d * slope;
+    if (GELU)
+        return z * normcdff(z);
+    return z > 0 ? z : z * slope;
+}
+
+/* The gradient before the activation; without GELU only z's sign matters. */
+template <bool GELU> static __device__ inline float masked(float z, float d, float slope)
+{
+    if (GELU)
+        return d * (normcdff(z) + z * 0.398942280f * expf(-0.5f * z * z));
+    return z > 0 ? d : d * slope;
 }
 
 static inline int divide_up(int a, int b)

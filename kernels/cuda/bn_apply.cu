@@ -11,7 +11,7 @@ enum {
     APPLY_WIDTH = 64 /* packs, at most */
 };
 
-template <typename T, bool RESIDUAL>
+template <typename T, bool RESIDUAL, bool GELU>
 __global__ __launch_bounds__(APPLY_THREADS) void apply_kernel(cuda_bn bn, const T *__restrict__ y,
                                                               const T *__restrict__ residual, T *__restrict__ out,
                                                               int pixels, int width)
@@ -46,7 +46,7 @@ __global__ __launch_bounds__(APPLY_THREADS) void apply_kernel(cuda_bn bn, const 
                     float z = normalise(value[k], scale[k], shift[k]);
                     if (RESIDUAL)
                         z += other[k];
-                    value[k] = z > 0 ? z : z * bn.slope;
+                    value[k] = activated<GELU>(z, bn.slope);
                 }
                 store_pack(out + (size_t)(row + i * own.step) * (size_t)bn.padded + own.channel, pack_of(value));
             }
@@ -54,8 +54,9 @@ __global__ __launch_bounds__(APPLY_THREADS) void apply_kernel(cuda_bn bn, const 
     }
 }
 
-/* dz and dy may be the same array: a pack is loaded before it is stored, by the same thread. */
-template <typename T, bool MASKED>
+/* dz and dy may be the same array: a pack is loaded before it is stored, by the same thread. GELU matters only where
+ * dz is not masked yet. */
+template <typename T, bool MASKED, bool GELU>
 __global__ __launch_bounds__(APPLY_THREADS) void backward_apply_kernel(cuda_bn bn, const T *__restrict__ y, const T *dz,
                                                                        T *dy, int pixels, int width)
 {
@@ -90,7 +91,7 @@ __global__ __launch_bounds__(APPLY_THREADS) void backward_apply_kernel(cuda_bn b
 #pragma unroll
                 for (int k = 0; k < LANES; k++) {
                     if (!MASKED)
-                        d[k] = masked(normalise(value[k], scale[k], shift[k]), d[k], bn.slope);
+                        d[k] = masked<GELU>(normalise(value[k], scale[k], shift[k]), d[k], bn.slope);
                     d[k] = fmaf(a[k], d[k], fmaf(b[k], value[k], c[k]));
                 }
                 store_pack(dy + (size_t)(row + i * own.step) * (size_t)bn.padded + own.channel, pack_of(d));
@@ -119,8 +120,10 @@ cudaError_t apply(cudaStream_t stream, const cuda_bn *bn, int sms, const void *y
                   int count)
 {
     const pass over = pass_of<T>(bn, sms, count);
-    return launch(stream, over.grid, APPLY_THREADS,
-                  residual != nullptr ? apply_kernel<T, true> : apply_kernel<T, false>, *bn, static_cast<const T *>(y),
+    auto kernel = bn->gelu ? apply_kernel<T, false, true> : apply_kernel<T, false, false>;
+    if (residual != nullptr)
+        kernel = bn->gelu ? apply_kernel<T, true, true> : apply_kernel<T, true, false>;
+    return launch(stream, over.grid, APPLY_THREADS, kernel, *bn, static_cast<const T *>(y),
                   static_cast<const T *>(residual), static_cast<T *>(out), over.pixels, over.width);
 }
 
@@ -129,9 +132,11 @@ cudaError_t backward_apply(cudaStream_t stream, const cuda_bn *bn, int sms, cons
                            void *dy, int count)
 {
     const pass over = pass_of<T>(bn, sms, count);
-    return launch(stream, over.grid, APPLY_THREADS,
-                  masked ? backward_apply_kernel<T, true> : backward_apply_kernel<T, false>, *bn,
-                  static_cast<const T *>(y), static_cast<const T *>(dz), static_cast<T *>(dy), over.pixels, over.width);
+    auto kernel = bn->gelu ? backward_apply_kernel<T, false, true> : backward_apply_kernel<T, false, false>;
+    if (masked)
+        kernel = backward_apply_kernel<T, true, false>;
+    return launch(stream, over.grid, APPLY_THREADS, kernel, *bn, static_cast<const T *>(y), static_cast<const T *>(dz),
+                  static_cast<T *>(dy), over.pixels, over.width);
 }
 
 } // namespace

@@ -88,7 +88,7 @@ int cuda_bn_finalize(struct rdp_device *device, struct rdp_bn *bn, double elemen
 int cuda_bn_use_running(struct rdp_device *device, struct rdp_bn *bn);
 int cuda_bn_apply(struct rdp_device *device, struct rdp_bn *bn, const void *y, const void *residual, void *out,
                   int first, int count);
-int cuda_bn_backward_reduce(struct rdp_device *device, struct rdp_bn *bn, const void *y, const void *out, void *dout,
+int cuda_bn_backward_reduce(struct rdp_device *device, struct rdp_bn *bn, const void *y, const void *joined, void *dout,
                             const void *dout2, int first, int count);
 int cuda_bn_backward_sum(struct rdp_device *device, struct rdp_bn *bn);
 int cuda_bn_backward_finalize(struct rdp_device *device, struct rdp_bn *bn, double elements);

@@ -36,6 +36,7 @@ struct cuda_bn {
     int channels, padded;    /* padded: a multiple of 8 */
     int batch, pixels;       /* pixels of one image */
     bool bf16, synchronised; /* synchronised: reductions end with `sums`, the finalise kernels do the rest */
+    bool gelu;               /* the activation; otherwise: */
     float slope;             /* z > 0 ? z : slope * z; 1 for no activation, 0 for ReLU */
     double epsilon, momentum;
     const float *gamma, *beta; /* [channels], and the next four */
@@ -67,11 +68,11 @@ cudaError_t cuda_launch_bn_use_running(cudaStream_t stream, const struct cuda_bn
 /* out = act(y * scale + shift + residual), residual may be NULL. */
 cudaError_t cuda_launch_bn_apply(cudaStream_t stream, const struct cuda_bn *bn, int sms, const void *y,
                                  const void *residual, void *out, int count);
-/* Sums of dz and dz * (y - mean), with dz = (dout + dout2) * act'; `out` tells the sign of z, y does where it is NULL;
- * dz is written over dout if out or dout2 is given. The range that completes the batch writes bn.sums, dgamma, dbeta
+/* Sums of dz and dz * (y - mean), with dz = (dout + dout2) * act'(z); `joined` is kernels.h's, NULL: z is recomputed
+ * from y alone; dz is written over dout if joined or dout2 is given. The range that completes the batch writes bn.sums, dgamma, dbeta
  * and, unless synchronised, the coefficients a, b, c. */
 cudaError_t cuda_launch_bn_backward_reduce(cudaStream_t stream, const struct cuda_bn *bn, const void *y,
-                                           const void *out, void *dout, const void *dout2, struct cuda_range range);
+                                           const void *joined, void *dout, const void *dout2, struct cuda_range range);
 cudaError_t cuda_launch_bn_backward_finalize(cudaStream_t stream, const struct cuda_bn *bn, double elements);
 /* dy = a * dz + b * y + c; `masked`: dz has act' in it, otherwise it is applied here by the sign of y * scale + shift.
  * dy may be dz. */

@@ -41,7 +41,16 @@ RUNS = {
     "pooled": dict(model=dict(block="basic", blocks=(1, 1), stem_width=4, widths=(6, 9), strides=(2,), downsample="max-pool"),
                    batch=3, label_smoothing=0.1, weight_decay=5e-4, decay_bn=True,
                    sgd=dict(lr=0.05, momentum=0.9, nesterov=True), seed=144),
+    "smooth": dict(model=dict(block="basic", blocks=(2, 1), stem_width=4, widths=(4, 7), activation="gelu"),
+                   batch=3, label_smoothing=0.1, weight_decay=5e-4, decay_bn=True,
+                   sgd=dict(lr=0.05, momentum=0.9, nesterov=True), seed=1),
+    "plain": dict(model=dict(block="bottleneck", blocks=(1, 1), stem_width=4, widths=(4, 5), shortcut_kind="none",
+                             activation="gelu"),
+                  batch=3, label_smoothing=0.0, weight_decay=1e-4, decay_bn=True,
+                  sgd=dict(lr=0.05, momentum=0.9, nesterov=False), seed=1),
 }
+ACTIVATIONS = ("relu", "leaky-relu", "gelu")  # a file holds their numbers, and the shortcuts'
+SHORTCUTS = ("conv", "pad", "none")
 
 
 class TooClose(Exception):
@@ -111,7 +120,9 @@ def config_of(run):
     model, sgd = run["model"], run["sgd"]
     values = dict(bottleneck=model["block"] == "bottleneck", blocks=model["blocks"], stem_width=model["stem_width"],
                   widths=model["widths"], strides=model.get("strides", (1, 2)),
-                  max_pool=model.get("downsample") == "max-pool", leaky_relu=model.get("activation") == "leaky-relu",
+                  max_pool=model.get("downsample") == "max-pool",
+                  activation=ACTIVATIONS.index(model.get("activation", "relu")),
+                  shortcut=SHORTCUTS.index(model.get("shortcut_kind", "conv")),
                   leaky_slope=model.get("leaky_slope", 0.01), batch=run["batch"], steps=STEPS,
                   label_smoothing=run["label_smoothing"], weight_decay=run["weight_decay"], decay_bn=run["decay_bn"],
                   lr=sgd["lr"], momentum=sgd["momentum"], nesterov=sgd["nesterov"])
