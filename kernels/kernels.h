@@ -312,8 +312,8 @@ struct rdp_device_ops {
     int (*bn_apply)(struct rdp_device *device, struct rdp_bn *bn, const void *y, const void *residual, void *out,
                     int first, int count); /* range */
     /* range: dout += dout2 (NULL: nothing), then dout *= act'(...) in place, so that dout becomes dz, the gradient
-     * before the activation (which is also the residual's gradient); partial sums of dz and dz * (y - mean). `joined` is
-     * read only with a residual: it is out, whose sign tells, or with GELU the residual, which z is recomputed from;
+     * before the activation (which is also the residual's gradient); partial sums of dz and dz * (y - mean). `joined`
+     * is read only with a residual: it is out, whose sign tells, or with GELU the residual, which z is recomputed from;
      * without one z is recomputed from y. Without a residual and without dout2 a device may leave dout as it is: only
      * backward_apply reads it then. */
     int (*bn_backward_reduce)(struct rdp_device *device, struct rdp_bn *bn, const void *y, const void *joined,

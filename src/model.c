@@ -145,8 +145,9 @@ static int add_halving_conv(struct builder *builder, const char *prefix, const c
 }
 
 /*
- * A residual block, or with --shortcut none its convolutions alone. Order matters for speed, not for results: the shortcut's convolution follows the main path's first,
- * since both read the block's input; each batch-norm's apply runs when its reader needs it (network_plan.c).
+ * A residual block, or with --shortcut none its main path alone. Order matters for speed, not for results: the
+ * shortcut's convolution follows the main path's first, since both read the block's input; each batch-norm's apply runs
+ * when its reader needs it (network_plan.c).
  */
 static int add_block(struct builder *builder, int stage, int block, int width, int stride, int *top)
 {

@@ -22,7 +22,7 @@
     X(LOSS, 1, "loss") \
     X(FC_BACKWARD, 1, "fully connected backward") \
     X(POOL_BACKWARD, 0, "pool backward")          /* dx */ \
-    X(BN_REDUCE, 0, "batch-norm backward reduce") /* y, out, dout, dout2 */ \
+    X(BN_REDUCE, 0, "batch-norm backward reduce") /* y, joined, dout, dout2 */ \
     X(BN_BACKWARD_FINALIZE, 1, "batch-norm backward finalise") \
     X(BN_BACKWARD_APPLY, 0, "batch-norm backward apply") /* y, dz, dy */ \
     X(MAX_POOL_BACKWARD, 0, "max-pool backward")         /* x, dy, dx */ \

@@ -162,7 +162,7 @@ const struct rdp_option rdp_option_rows[] = {
            "weight decay also on batch-norm weights and biases and the last bias, as PyTorch does"),
     REAL("bn-weight-lr", bn_weight_lr, "1", 0, 1e6, DECIDES, TRAIN | BENCH,
          "learning rate of batch-norm weights, times the others'; their weight decay is divided by it, so that they "
-         "shrink like the others; 0: they stay as they start (Page 2018, Jordan 2024)"),
+         "shrink like the others; 0: they stay as they start (Page 2019, Jordan 2024)"),
     REAL("bn-bias-lr", bn_bias_lr, "1", 0, 1e6, DECIDES, TRAIN | BENCH,
          "likewise of batch-norm biases (Jordan 2024: 64)"),
     REAL("beta1", beta1, "0.9", 0, 1, DECIDES | BELOW, TRAIN | BENCH, "adam, adamw, adamax, lamb"),

@@ -17,7 +17,7 @@ enum rdp_device_kind { RDP_DEVICE_AUTO, RDP_DEVICE_CPU, RDP_DEVICE_CUDA };
 enum rdp_precision { RDP_FP32, RDP_TF32, RDP_BF16 };
 enum rdp_block { RDP_BLOCK_BASIC, RDP_BLOCK_BOTTLENECK };
 enum rdp_activation { RDP_RELU, RDP_LEAKY_RELU, RDP_GELU };
-/* 1x1 convolution + BN; He et al.'s option A (subsample, pad with zeros). */
+/* 1x1 convolution + BN; He et al.'s option A (subsample, pad with zeros); none, their plain networks. */
 enum rdp_shortcut { RDP_SHORTCUT_CONV, RDP_SHORTCUT_PAD, RDP_SHORTCUT_NONE };
 enum rdp_downsample { RDP_DOWNSAMPLE_STRIDE, RDP_DOWNSAMPLE_MAX_POOL };
 enum rdp_optimizer {

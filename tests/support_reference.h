@@ -42,8 +42,8 @@ const float *rdp_reference_array(const struct rdp_reference *reference, const ch
 /* The one value of a "config/..." array, for instance "config/batch"; NaN if there is none. */
 double rdp_reference_config(const struct rdp_reference *reference, const char *name);
 /* Sets the model, optimiser and batch options of `options` to those of the run: block, blocks, stem_width, widths,
- * activation, leaky_slope, batch, label_smoothing, lr, momentum, nesterov, weight_decay, decay_bn; constant schedule,
- * no warm-up, no crop, no flip, fp32. The rest stays as it is. RDP_EUSAGE if the file holds no such configuration. */
+ * strides, downsample, shortcut, activation, leaky_slope, batch, label_smoothing, lr, momentum, nesterov, weight_decay,
+ * decay_bn; constant schedule, no warm-up, no crop, no flip, fp32. The rest stays as it is. RDP_EUSAGE if the file holds no such configuration. */
 int rdp_reference_options(const struct rdp_reference *reference, struct rdp_options *options);
 
 /* Labels of the images first..first+count-1: image n has label (7 n + n / 10) mod 10. */

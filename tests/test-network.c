@@ -58,10 +58,11 @@ static struct rdp_test_setup pooled(void)
  * works on in place. */
 static struct rdp_test_setup smooth(void)
 {
-    static const int blocks[] = {1, 2, 0}, widths[] = {9, 12, 0};
+    static const int blocks[] = {1, 1, 2, 0}, widths[] = {9, 9, 12, 0};
     struct rdp_test_setup setup = rdp_test_setup(RDP_BLOCK_BASIC, blocks, 9, widths);
     setup.options.activation = RDP_GELU;
-    setup.options.dropout = (struct rdp_real_list){.count = 2, .values = {0.3, 0}};
+    setup.options.strides = (struct rdp_int_list){.count = 3, .values = {1, 1, 2}};
+    setup.options.dropout = (struct rdp_real_list){.count = 3, .values = {0.3, 0, 0}};
     return setup;
 }
 
@@ -444,8 +445,8 @@ static void test_initialise(void **unused)
     rdp_test_network_close(&test);
 }
 
-/* What a filter bank of (out, in, 3, 3) with the identity in it does at one pixel: the input's channels come first, as they
- * are, and the filters beyond them are those of the default. */
+/* A bank of (out, in, 3, 3) filters with the identity in it: as many filters as there are input channels, or fewer, pass
+ * on theirs; the filters beyond them are those of the default. */
 static void test_dirac(void **unused)
 {
     struct rdp_test_setup setup = basic();

@@ -1,6 +1,6 @@
 /*
- * Ten training steps of small networks of every kind against PyTorch (tests/reference/), from the same initial
- * weights and batches: every loss, the first step's gradients, all parameters and running statistics at the end, and
+ * Ten training steps of small networks (basic, bottleneck, max-pooled, GELU, plain) against PyTorch (tests/reference/),
+ * from the same initial weights and batches: every loss, the first step's gradients, all parameters and running statistics at the end, and
  * the logits of an evaluation; f32, direct and chosen algorithms, 1 and 2 threads. And twenty steps of a smaller one
  * with every optimiser. gpu-network.c does it with CUDA.
  *

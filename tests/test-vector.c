@@ -219,8 +219,8 @@ static void check_backward_reduce(const struct bench *bench, bool joins, bool wi
         terms[1][c] += all * (fabs(plain[0][i]) + fabs((double)mean[c]));
     }
     for (size_t c = 0; c < lanes; c++) { /* the sums are of the values before they are rounded to bf16 */
-        check_sum(bench, sum[c], sums[c], terms[0][c]);
-        check_sum(bench, product[c], products[c], terms[1][c]);
+        check_sum(bench, sum[c], sums[c], terms[0][c] * (activation.gelu ? GELU_TERMS : 1));
+        check_sum(bench, product[c], products[c], terms[1][c] * (activation.gelu ? GELU_TERMS : 1));
     }
     for (int k = 0; k < 4; k++) {
         rdp_test_free(data[k]);
@@ -479,6 +479,39 @@ static void test_add(void **unused)
         }
 }
 
+/* GELU far from zero, where e^(-z^2/2) vanishes: what is finite stays so, a NaN stays one. */
+static void test_gelu_tail(void **unused)
+{
+    static const float cases[] = {4, 6, 9, 13, 13.25f, 40, 0x1p20f, 0x1p64f, 0x1p127f, NAN};
+    static const struct rdp_vector_activation gelu = {.gelu = true};
+    struct set list[3];
+    const int set_count = sets(list);
+    (void)unused;
+    for (int s = 0; s < set_count; s++)
+        for (size_t k = 0; k < 2 * sizeof cases / sizeof *cases; k++) {
+            const struct rdp_vector_ops *ops = &list[s].vectors->f32;
+            const float z = k % 2 ? -cases[k / 2] : cases[k / 2];
+            const double want = 0.5 * (double)z * erfc((double)-z / sqrt(2));
+            const double derivative =
+                want / (double)z + (double)z * exp(-(double)z * (double)z / 2) / sqrt(2 * acos(-1));
+            float y[LANES_MAX], scale[LANES_MAX], zero[LANES_MAX] = {0}, out[LANES_MAX], d[LANES_MAX];
+            float sum[LANES_MAX], product[LANES_MAX];
+            for (int c = 0; c < LANES_MAX; c++) {
+                y[c] = d[c] = 1;
+                scale[c] = z;
+            }
+            ops->apply(y, NULL, out, 1, scale, zero, gelu);
+            ops->backward_reduce(y, NULL, d, NULL, 1, scale, zero, zero, gelu, sum, product);
+            for (int c = 0; c < ops->lanes; c++)
+                if (isnan(z)) {
+                    assert_true(isnan(out[c]) && isnan(d[c]));
+                } else {
+                    assert_true(fabs((double)out[c] - want) <= 4e-7 * fmax(1, want));
+                    assert_true(fabs((double)d[c] - derivative) <= 1e-6);
+                }
+        }
+}
+
 /* f32 bits through apply with scale 1 and shift -0 (which changes no value, not even -0), slope 1. */
 static void test_rounding(void **unused)
 {
@@ -528,7 +561,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_loops), cmocka_unit_test(test_update),   cmocka_unit_test(test_square_and_averages),
-        cmocka_unit_test(test_add),   cmocka_unit_test(test_rounding),
+        cmocka_unit_test(test_add),   cmocka_unit_test(test_rounding), cmocka_unit_test(test_gelu_tail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,19 +6,20 @@ from torch import nn
 
 def groups_of(model, o):
     """Groups by weight decay and rate: batch-norm parameters and biases without decay if --decay-bn no, batch-norm weights and
-    biases at --bn-weight-lr and --bn-bias-lr times the rate and as much less decay, no stem if it is frozen. `adapts`: LARS and LAMB give the group's tensors
-    trust ratios."""
+    biases at --bn-weight-lr and --bn-bias-lr times the rate and as much less decay, nothing of what has no rate or is of a frozen
+    stem. `adapts`: LARS and LAMB give the group's tensors trust ratios."""
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     rates = {**{id(m.weight): o.bn_weight_lr for m in norms}, **{id(m.bias): o.bn_bias_lr for m in norms}}
     groups = {}
     for name, p in model.named_parameters():
-        if name in ("conv1.weight", "bn1.weight", "bn1.bias") and o.freeze_stem == "yes":
+        rate = rates.get(id(p), 1.0)
+        if rate == 0 or name in ("conv1.weight", "bn1.weight", "bn1.bias") and o.freeze_stem == "yes":
             p.requires_grad_(False)
             continue
-        key = (p.ndim > 1, rates.get(id(p), 1.0))
+        key = (p.ndim > 1, rate)
         groups.setdefault(key, []).append(p)
     return [dict(params=parameters, lr=o.lr * rate, adapts=is_weight,
-                 weight_decay=o.weight_decay / rate if rate > 0 and (is_weight or o.decay_bn == "yes") else 0.0)
+                 weight_decay=o.weight_decay / rate if (is_weight or o.decay_bn == "yes") else 0.0)
             for (is_weight, rate), parameters in groups.items()]
 
 

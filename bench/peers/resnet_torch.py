@@ -2,9 +2,9 @@
 
 One description (block, blocks per stage, stem width, stage widths) builds what src/options.h calls by the same option names:
 a 3x3 stem without bias, batch-norm and activation; stages of basic or bottleneck blocks, the first block with its stage's
-stride (in a bottleneck on its 3x3 convolution; or there a 2x2 max-pool); on the shortcut where the shape changes a 1x1 convolution and batch-norm
-(`downsample.0`, `downsample.1`), or every other pixel and zero channels, or no shortcuts at all; dropout behind each stage; global average pool and one fully connected
-layer. Initialisation is PyTorch's default.
+stride (in a bottleneck on its 3x3 convolution; or there a 2x2 max-pool); on the shortcut where the shape changes a 1x1 convolution
+and batch-norm (`downsample.0`, `downsample.1`), or every other pixel and zero channels, or no shortcuts at all; dropout behind each
+stage; global average pool and one fully connected layer. Initialisation is PyTorch's default.
 
 Used by train_torch.py (CPU: speed and accuracy), ddp.py (GPUs) and tests/reference/make_reference.py (numerical references).
 Works with PyTorch 1.13 and later.
@@ -84,7 +84,7 @@ def joined(y, x, way):
 
 
 def shortcut(inputs, outputs, stride, kind):
-    """None (identity) where the shape stays, else a strided 1x1 convolution and batch-norm or the padded shortcut."""
+    """NoShortcut for a plain network; None (identity) where the shape stays, else a strided 1x1 convolution and batch-norm or the padded shortcut."""
     if kind == "none":
         return NoShortcut()
     if inputs == outputs and stride == 1:

@@ -45,18 +45,20 @@ static inline vf choose(vi mask, vf yes, vf no)
     return (vf)(((vi)yes & mask) | ((vi)no & ~mask));
 }
 
-/* e^x for x <= 0 to 2e-7 of its value, from -80 on: 2^n times the Taylor series of what is left. */
+/* e^x for x <= 0, 0 below -87: to 2e-7 of its value, 2^n times the Taylor series of what is left. */
 static inline vf exponential(vf x)
 {
-    const vf least = x * 0 - 80.0f;
-    x = choose(x > least, x, least);
+    const vf zero = {0}, least = zero - 87.0f;
+    const vi seen = x > least;
+    x = choose(seen, x, least);
     const vi n = __builtin_convertvector(x * 1.44269504f - 0.5f, vi);
     const vf whole = __builtin_convertvector(n, vf), r = x - whole * 0.693145752f - whole * 1.42860677e-6f;
     const vf tail = 1.0f / 6 + r * (1.0f / 24 + r * (1.0f / 120 + r * (1.0f / 720)));
-    return (1.0f + r * (1.0f + r * (0.5f + r * tail))) * (vf)((n + 127) << 23);
+    return choose(seen, (1.0f + r * (1.0f + r * (0.5f + r * tail))) * (vf)((n + 127) << 23), zero);
 }
 
-/* The standard normal distribution of z: its function to 1e-7 (Abramowitz & Stegun 1964, formula 26.2.17), its density. */
+/* The standard normal distribution at z: its function to 1e-7 (Abramowitz & Stegun 1964, formula 26.2.17) and density.
+ */
 struct normal {
     vf function, density;
 };

@@ -48,9 +48,9 @@ static void RDP_NAME(apply)(const void *y, const void *residual, void *out, size
         RDP_NAME(apply_as)(y, residual, out, count, scale, shift, false, activation.slope);
 }
 
-static inline void RDP_NAME(backward_reduce_as)(const void *y_, const void *joined_, void *dout_, const void *dout2_,
-                                                size_t count, const float *scale, const float *shift, const float *mean,
-                                                bool gelu, float slope, float *sum, float *product)
+static inline void RDP_NAME(reduce_as)(const void *y_, const void *joined_, void *dout_, const void *dout2_,
+                                       size_t count, const float *scale, const float *shift, const float *mean,
+                                       bool gelu, float slope, float *sum, float *product)
 {
     const RDP_ELEMENT *y = y_, *joined = joined_, *dout2 = dout2_;
     RDP_ELEMENT *dout = dout_;
@@ -75,11 +75,11 @@ static void RDP_NAME(backward_reduce)(const void *y, const void *joined, void *d
                                       const float *scale, const float *shift, const float *mean,
                                       struct rdp_vector_activation activation, float *sum, float *product)
 {
+    const float slope = activation.slope;
     if (activation.gelu)
-        RDP_NAME(backward_reduce_as)(y, joined, dout, dout2, count, scale, shift, mean, true, 0, sum, product);
+        RDP_NAME(reduce_as)(y, joined, dout, dout2, count, scale, shift, mean, true, 0, sum, product);
     else
-        RDP_NAME(backward_reduce_as)
-    (y, joined, dout, dout2, count, scale, shift, mean, false, activation.slope, sum, product);
+        RDP_NAME(reduce_as)(y, joined, dout, dout2, count, scale, shift, mean, false, slope, sum, product);
 }
 
 static void RDP_NAME(backward_apply)(const void *y_, const void *dz_, void *dy_, size_t count, const float *a_,

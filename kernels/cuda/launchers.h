@@ -69,13 +69,13 @@ cudaError_t cuda_launch_bn_use_running(cudaStream_t stream, const struct cuda_bn
 cudaError_t cuda_launch_bn_apply(cudaStream_t stream, const struct cuda_bn *bn, int sms, const void *y,
                                  const void *residual, void *out, int count);
 /* Sums of dz and dz * (y - mean), with dz = (dout + dout2) * act'(z); `joined` is kernels.h's, NULL: z is recomputed
- * from y alone; dz is written over dout if joined or dout2 is given. The range that completes the batch writes bn.sums, dgamma, dbeta
- * and, unless synchronised, the coefficients a, b, c. */
+ * from y alone; dz is written over dout if joined or dout2 is given. The range that completes the batch writes bn.sums,
+ * dgamma, dbeta and, unless synchronised, the coefficients a, b, c. */
 cudaError_t cuda_launch_bn_backward_reduce(cudaStream_t stream, const struct cuda_bn *bn, const void *y,
                                            const void *joined, void *dout, const void *dout2, struct cuda_range range);
 cudaError_t cuda_launch_bn_backward_finalize(cudaStream_t stream, const struct cuda_bn *bn, double elements);
-/* dy = a * dz + b * y + c; `masked`: dz has act' in it, otherwise it is applied here by the sign of y * scale + shift.
- * dy may be dz. */
+/* dy = a * dz + b * y + c; `masked`: dz has act' in it, otherwise act'(y * scale + shift) is applied here. dy may be
+ * dz. */
 cudaError_t cuda_launch_bn_backward_apply(cudaStream_t stream, const struct cuda_bn *bn, int sms, const void *y,
                                           const void *dz, bool masked, void *dy, int count);
 

@@ -145,6 +145,11 @@ inline float __uint_as_float(uint32_t bits)
     return value;
 }
 
+inline float normcdff(float value)
+{
+    return 0.5f * std::erfc(value * -0.707106781f);
+}
+
 inline float rsqrtf(float value)
 {
     return 1.0f / std::sqrt(value);
