@@ -51,7 +51,7 @@ struct rdp_parameter {
     int64_t count;   /* product of dims */
     bool decays;     /* weight decay applies (--decay-bn no exempts BN and biases) */
     bool uniform;    /* initial values: uniform in +-init, else the constant init */
-    bool dirac; /* then filter k, for every input channel k, becomes 1 at its centre of channel k and 0 elsewhere */
+    bool dirac;      /* then filter k, for each input channel k, is 1 at the centre of channel k and 0 elsewhere */
     double init;
 };
 

@@ -1,8 +1,8 @@
 /*
  * Ten training steps of small networks (basic, bottleneck, max-pooled, GELU, plain) against PyTorch (tests/reference/),
- * from the same initial weights and batches: every loss, the first step's gradients, all parameters and running statistics at the end, and
- * the logits of an evaluation; f32, direct and chosen algorithms, 1 and 2 threads. And twenty steps of a smaller one
- * with every optimiser. gpu-network.c does it with CUDA.
+ * from the same initial weights and batches: every loss, the first step's gradients, all parameters and running
+ * statistics at the end, and the logits of an evaluation; f32, direct and chosen algorithms, 1 and 2 threads. And twenty
+ * steps of a smaller one with every optimiser. gpu-network.c does it with CUDA.
  *
  * Tolerance: 1e-4 relative, per loss and in the 2-norm of each array. PyTorch's own f32 run stays within 4e-6 of the
  * float64 run that the files hold, because no pre-activation comes within 5e-6 of ReLU's kink (README.md there).

@@ -84,7 +84,8 @@ def joined(y, x, way):
 
 
 def shortcut(inputs, outputs, stride, kind):
-    """NoShortcut for a plain network; None (identity) where the shape stays, else a strided 1x1 convolution and batch-norm or the padded shortcut."""
+    """NoShortcut for a plain network; None (identity) where the shape stays, else a strided 1x1 convolution and batch-norm or the
+    padded shortcut."""
     if kind == "none":
         return NoShortcut()
     if inputs == outputs and stride == 1:

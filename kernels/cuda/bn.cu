@@ -1,6 +1,6 @@
 /*
- * Batch normalisation, its reductions: one read of y for the statistics, one of y and the gradient (and what
- * stands at the join) backward, and what becomes of the sums. bn_apply.cu has the elementwise passes. The formulas are those of
+ * Batch normalisation, its reductions: one read of y for the statistics, one of y and the gradient (and what stands at
+ * the join) backward, and what becomes of the sums. bn_apply.cu has the elementwise passes. The formulas are those of
  * kernels/cpu/bn.c.
  */
 #include "kernels/cuda/bn.cuh"
