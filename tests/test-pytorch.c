@@ -21,8 +21,10 @@
 #include "support_optimisers.h"
 #include "support_training.h"
 
-static void follow_file(const char *file)
+/* The state is the name of the reference. */
+static void follow_file(void **state)
 {
+    const char *file = *state;
     static const enum rdp_kernel_algorithm algorithms[] = {RDP_ALGORITHM_DIRECT, RDP_ALGORITHM_AUTO};
     struct rdp_reference reference;
     rdp_training_reference(file, &reference);
@@ -43,38 +45,6 @@ static void follow_file(const char *file)
     rdp_reference_free(&reference);
 }
 
-static void test_basic(void **unused)
-{
-    (void)unused;
-    follow_file("basic");
-}
-
-static void test_bottleneck(void **unused)
-{
-    (void)unused;
-    follow_file("bottleneck");
-}
-
-static void test_pooled(void **unused)
-{
-    (void)unused;
-    follow_file("pooled");
-}
-
-/* GELU, and shortcuts of both kinds behind it. */
-static void test_smooth(void **unused)
-{
-    (void)unused;
-    follow_file("smooth");
-}
-
-/* No shortcuts. */
-static void test_plain(void **unused)
-{
-    (void)unused;
-    follow_file("plain");
-}
-
 /* Rounding grows: PyTorch's own f32 runs end up to 2e-5 from the float64 ones (make_optimisers_network.py --check), and
  * f32 sums in another order up to 6e-5. Each formula by itself is held to 1e-5 by test-optimiser-kernels.c. */
 static void test_optimisers(void **unused)
@@ -90,9 +60,14 @@ static void test_optimisers(void **unused)
 
 int main(void)
 {
+    /* `smooth` has shortcuts of both kinds behind GELU, `plain` has none. */
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_basic),  cmocka_unit_test(test_bottleneck), cmocka_unit_test(test_pooled),
-        cmocka_unit_test(test_smooth), cmocka_unit_test(test_plain),      cmocka_unit_test(test_optimisers),
+        {"basic", follow_file, NULL, NULL, (char[]){"basic"}},
+        {"bottleneck", follow_file, NULL, NULL, (char[]){"bottleneck"}},
+        {"pooled", follow_file, NULL, NULL, (char[]){"pooled"}},
+        {"smooth", follow_file, NULL, NULL, (char[]){"smooth"}},
+        {"plain", follow_file, NULL, NULL, (char[]){"plain"}},
+        cmocka_unit_test(test_optimisers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
