@@ -52,6 +52,7 @@ struct rdp_device {
     const struct rdp_device_ops *ops;
     struct rdp_device_config config;
     char description[256]; /* "CPU, 2 threads, oneDNN 2.6.3, avx512 loops" */
+    char rounding[192];    /* what its bits depend on besides threads: "CPU, oneDNN 2.6.3, avx512 loops" */
     void *state;           /* the device's own */
 };
 
@@ -153,7 +154,9 @@ enum rdp_optimiser_kind {
 /* What an update is and does not change from step to step; kernels/common/optimiser.h has the formulas. */
 struct rdp_optimiser {
     enum rdp_optimiser_kind kind;
-    float momentum, beta1, beta2;
+    float momentum,
+        beta1; /* unless a schedule changes them: a step's is in rdp_step_values. momentum 0: there is none */
+    float beta2;
     float epsilon;           /* above 0: elements that only pad a row have 0 / epsilon for their step */
     float alpha;             /* RMSprop: decay of the mean square */
     float lambda;            /* ASGD */

@@ -201,7 +201,7 @@ static int run_steps(struct rdp_bench *bench, struct rdp_step *step, int count)
                                         .samples = bench->rows + bench->window,
                                         .labels = bench->labels + bench->window,
                                         .count = slice_size};
-        struct rdp_step_values values = rdp_optimiser_step_values(bench->options, 0, bench->steps_started, lr, lr);
+        struct rdp_step_values values = rdp_optimiser_step_values(bench->options, 0, bench->steps_started, lr, lr, NAN);
         rdp_mixing_draw(bench->options, bench->steps_started++, &values);
         RDP_TRY(rdp_step_start(step, &slice, &bench->augment, &values, false, false));
         bench->window = (bench->window + slice_size) % bench->image_count;

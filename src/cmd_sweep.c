@@ -88,7 +88,8 @@ static int say_table(const struct rdp_sweep *sweep, struct rdp_comm *comm)
     int status = comm->rank == 0 ? rdp_sweep_text(sweep, &text) : RDP_OK;
     RDP_TRY(rdp_comm_agree(comm, status, "printing the sweep's table"));
     if (text != NULL)
-        rdp_say("\n%s\nTable: %s/sweep.txt, sweep.csv, sweep.svg\n", text, sweep->directory);
+        rdp_say("\n%s\nTable: %s/sweep.txt, sweep.csv, sweep.svg%s\n", text, sweep->directory,
+                sweep->seeded ? ", sweep.seeds.csv" : "");
     free(text);
     return RDP_OK;
 }

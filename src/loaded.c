@@ -8,32 +8,23 @@
 #include "base/status.h"
 #include "base/text.h"
 #include "optimiser.h"
+#include "options_table.h"
 #include "snapshot.h"
 
+/* The model is the run's, and so is what the command takes from runs unless it is told otherwise. */
 static void take_run_options(struct rdp_options *options, const struct rdp_options *run)
 {
     const struct rdp_options command = *options;
     *options = *run;
-    snprintf(options->checkpoint, sizeof options->checkpoint, "%s", command.checkpoint);
-    snprintf(options->data, sizeof options->data, "%s", command.data);
-    options->device = command.device;
-    options->threads = command.threads;
-    options->fuse_statistics = command.fuse_statistics; /* nothing is trained */
-    options->evaluate_on = command.evaluate_on;
-    options->comm_timeout = command.comm_timeout;
-    options->top = command.top;
+    for (size_t i = 0; i < rdp_option_count; i++) {
+        const struct rdp_option *option = &rdp_option_rows[i];
+        if ((option->commands & (RDP_CMD_EVAL | RDP_CMD_PREDICT)) &&
+            (command.given[i] || !(option->flags & RDP_OPTION_OF_RUN)))
+            rdp_option_copy(option, options, &command);
+    }
+    options->fuse_statistics = RDP_FUSE_STATISTICS_NO; /* nothing is trained */
     options->argument_count = command.argument_count;
     options->arguments = command.arguments;
-    if (rdp_options_given(&command, "precision"))
-        options->precision = command.precision;
-    if (rdp_options_given(&command, "conv-algorithm"))
-        options->conv_algorithm = command.conv_algorithm;
-    if (rdp_options_given(&command, "evaluate-views"))
-        options->evaluate_views = command.evaluate_views;
-    if (rdp_options_given(&command, "batch"))
-        options->batch = command.batch;
-    if (rdp_options_given(&command, "evaluate-weights"))
-        options->evaluate_weights = command.evaluate_weights;
 }
 
 int rdp_loaded_read(struct rdp_loaded *loaded, const struct rdp_options *options)

@@ -50,6 +50,8 @@ static int allocate_flat(struct rdp_network *network)
     return copy_bytes == 0 ? RDP_OK : device->ops->alloc(device, &network->copies, copy_bytes, "copies of the weights");
 }
 
+_Static_assert(sizeof(struct rdp_inputs) % sizeof(int64_t) == 0, "rows and samples lie behind it");
+
 /* One block, so that a step's inputs go to the device in one piece. */
 static int allocate_inputs(struct rdp_network *network)
 {

@@ -131,9 +131,9 @@ static double average_weight(const struct rdp_options *options, int64_t step)
 }
 
 struct rdp_step_values rdp_optimiser_step_values(const struct rdp_options *options, int64_t epoch, int64_t step,
-                                                 double lr, double previous_lr)
+                                                 double lr, double previous_lr, double momentum)
 {
-    const struct rdp_optimiser optimiser = rdp_optimiser_of(options);
+    struct rdp_optimiser optimiser = rdp_optimiser_of(options);
     const struct rdp_optimiser_decay decay = {options->adagrad_lr_decay, options->asgd_lambda, options->asgd_alpha};
     const bool synchronises = options->lookahead > 0 && (step + 1) % options->lookahead == 0;
     struct rdp_step_values values = {
@@ -145,6 +145,8 @@ struct rdp_step_values rdp_optimiser_step_values(const struct rdp_options *optio
         .mix = 1,
         .mix_pixels = 1,
     };
+    if (!isnan(momentum))
+        optimiser.momentum = optimiser.beta1 = (float)momentum;
     rdp_optimiser_values(&optimiser, &decay, step, lr, previous_lr, values.optimiser);
     return values;
 }

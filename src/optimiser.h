@@ -36,13 +36,14 @@ int rdp_optimiser_rows(struct rdp_optimiser_rows *rows, const struct rdp_network
 
 /*
  * What step `step` (from 0, of the whole run) with learning rate `lr` works with; the step before it had `previous_lr`
- * (asgd's decay and averages follow one step behind; step 0 has none before it). Nothing is mixed.
+ * (asgd's decay and averages follow one step behind; step 0 has none before it). `momentum` takes the place of momentum
+ * and beta1; NAN: the options' own. Nothing is mixed.
  *
  * Average: torch.optim.swa_utils.AveragedModel with get_ema_avg_fn(ema), use_buffers: a copy in the first step, then
  * average = ema average + (1 - ema) new; asgd: torch.optim.ASGD's mu = 1 / max(1, steps before this one - t0).
  * Lookahead: at the end of every k-th step.
  */
 struct rdp_step_values rdp_optimiser_step_values(const struct rdp_options *options, int64_t epoch, int64_t step,
-                                                 double lr, double previous_lr);
+                                                 double lr, double previous_lr, double momentum);
 
 #endif

@@ -26,6 +26,7 @@ _Static_assert(sizeof(enum rdp_block) == sizeof(int), "choices are stored as int
 #define AUTO     RDP_OPTION_AUTO
 #define ABOVE    RDP_OPTION_ABOVE_MIN
 #define BELOW    RDP_OPTION_BELOW_MAX
+#define OF_RUN   RDP_OPTION_OF_RUN
 
 #define FIELD(field) offsetof(struct rdp_options, field)
 #define YES_NO(name, field, initial, flags, commands, help) \
@@ -115,11 +116,11 @@ const struct rdp_option rdp_option_rows[] = {
 #define GROUP "device"
     CHOICE("device", "auto|cpu|cuda", device, "auto", 0, COMPUTES | RDP_CMD_INFO,
            "what computes; auto says what it chose"),
-    CHOICE("precision", "fp32|tf32|bf16", precision, "fp32", DECIDES, COMPUTES,
+    CHOICE("precision", "fp32|tf32|bf16", precision, "fp32", DECIDES | OF_RUN, COMPUTES,
            "of activations and convolutions; weights, statistics and sums are always fp32; tf32: GPUs only"),
     INTEGER("threads", threads, "0", 0, 4096, 0, COMPUTES | RDP_CMD_INFO,
             "CPU threads per rank; 0: as many as it may run on"),
-    CHOICE("conv-algorithm", "auto|direct|winograd", conv_algorithm, "auto", DECIDES, COMPUTES,
+    CHOICE("conv-algorithm", "auto|direct|winograd", conv_algorithm, "auto", DECIDES | OF_RUN, COMPUTES,
            "of convolutions on the CPU"),
     YES_NO("graph", graph, "yes", 0, TRAIN | BENCH, "GPU: record a step as a CUDA graph and replay it"),
     CHOICE("fuse-statistics", "no|auto|yes", fuse_statistics, "no", DECIDES, TRAIN | BENCH,
@@ -130,12 +131,13 @@ const struct rdp_option rdp_option_rows[] = {
 #undef GROUP
 #define GROUP "training"
     INTEGER("epochs", epochs, "10", 1, 1000000, DECIDES, TRAIN, "passes over the training data"),
-    INTEGER("batch", batch, "128", 1, 1048576, DECIDES, TRAIN | BENCH | EVAL,
+    INTEGER("batch", batch, "128", 1, 1048576, DECIDES | OF_RUN, TRAIN | BENCH | EVAL,
             "images per step, over all ranks and micro-batches"),
     INTEGER("accumulate", accumulate, "1", 1, 65536, DECIDES, TRAIN | BENCH, "micro-batches per step, to save memory"),
     INTEGER64("seed", seed, "1", 0, INFINITY, DECIDES, TRAIN | BENCH | SHEET,
               "initial weights, sample order, augmentation, validation split"),
-    INTEGER64("max-steps", max_steps, "0", 0, INFINITY, 0, TRAIN, "end the run after so many steps; 0: no limit"),
+    INTEGER64("max-steps", max_steps, "0", 0, INFINITY, 0, TRAIN,
+              "end the run after so many steps, where its schedule then is: that goes by --epochs; 0: no limit"),
     REAL("label-smoothing", label_smoothing, "0", 0, 1, DECIDES | BELOW, TRAIN | BENCH,
          "share of the target spread over all classes"),
     REAL("mixup", mixup, "0", 0, 100, DECIDES, TRAIN | BENCH,
@@ -183,9 +185,8 @@ const struct rdp_option rdp_option_rows[] = {
          "share of the way that the slow weights go"),
     REAL("ema", ema, "0", 0, 1, DECIDES | BELOW, TRAIN | BENCH,
          "decay of an exponential moving average of weights and running statistics, taken every step; 0: off"),
-    CHOICE("evaluate-weights", "auto|trained|averaged", evaluate_weights, "auto", 0, TRAIN | NETWORK,
-           "which weights are evaluated; auto: in training the averaged ones with --ema, else the trained ones; of a "
-           "checkpoint, what its training took"),
+    CHOICE("evaluate-weights", "auto|trained|averaged", evaluate_weights, "auto", OF_RUN, TRAIN | NETWORK,
+           "which weights are evaluated; auto: the averaged ones with --ema, else the trained ones"),
 #undef GROUP
 #define GROUP "schedule"
     CHOICE(
@@ -216,6 +217,9 @@ const struct rdp_option rdp_option_rows[] = {
          "onecycle: ends at its start / this"),
     CHOICE("onecycle-anneal", "cosine|linear", onecycle_anneal, "cosine", DECIDES, TRAIN,
            "onecycle: form of rise and fall"),
+    REALS("onecycle-momentum", onecycle_momentum, "0", 0, 1, DECIDES | BELOW, TRAIN,
+          "onecycle: momentum (adam, adamw, adamax, lamb: beta1) at the rate's peak and at both ends, as PyTorch's "
+          "cycle_momentum, whose default is 0.85,0.95; 0: it stays as it is"),
     CHOICE("lr-scaling", "none|linear|sqrt", lr_scaling, "none", DECIDES, TRAIN,
            "lr times batch / lr-base-batch, or times its square root"),
     INTEGER("lr-base-batch", lr_base_batch, "128", 1, 1048576, DECIDES, TRAIN, "the batch that lr was chosen for"),
@@ -267,7 +271,7 @@ const struct rdp_option rdp_option_rows[] = {
     CHOICE("evaluate-on", "rank0|all", evaluate_on, "rank0", 0, TRAIN | EVAL, "who evaluates"),
     INTEGER("evaluate-every", evaluate_every, "1", 0, 1000000, 0, TRAIN,
             "epochs between evaluations; 0: only after the last"),
-    CHOICE("evaluate-views", "1|2|6", evaluate_views, "1", 0, TRAIN | EVAL,
+    CHOICE("evaluate-views", "1|2|6", evaluate_views, "1", OF_RUN, TRAIN | EVAL,
            "evaluate the mean logits (test-time augmentation) of 2: each image and its mirror image; 6: these two, "
            "half of "
            "the mean, and both moved by a pixel up and left and down and right (Jordan 2024)"),
@@ -348,9 +352,26 @@ bool rdp_option_in_recipe(const struct rdp_option *option)
     return (option->commands & RDP_CMD_TRAIN) && !(option->flags & RDP_OPTION_NO_RECIPE);
 }
 
+/* What other trainers call them. */
+static const char *known_as(const char *name)
+{
+    static const char *const names[][2] = {{"learning-rate", "lr"},
+                                           {"wd", "weight-decay"},
+                                           {"gamma", "step-gamma"},
+                                           {"patience", "plateau-patience"},
+                                           {"grad-clip", "clip-norm"},
+                                           {"max-lr", "lr"},
+                                           {"cycle-momentum", "onecycle-momentum"}};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(names[i][0], name) == 0)
+            return names[i][1];
+    return name;
+}
+
 const char *rdp_option_nearest(const char *name, unsigned commands, bool recipe)
 {
     const char *names[RDP_OPTIONS_MAX];
+    name = known_as(name);
     size_t count = 0, length = strlen(name);
     for (size_t i = 0; i < rdp_option_count; i++)
         if ((rdp_option_rows[i].commands & commands) && (!recipe || rdp_option_in_recipe(&rdp_option_rows[i])))
@@ -383,13 +404,18 @@ bool rdp_options_given(const struct rdp_options *options, const char *name)
     return options->given[rdp_option_find(name) - rdp_option_rows];
 }
 
-void rdp_options_overlay(struct rdp_options *options, const struct rdp_options *from)
+void rdp_option_copy(const struct rdp_option *option, struct rdp_options *to, const struct rdp_options *from)
 {
     char text[RDP_OPTION_TEXT_MAX], reason[RDP_OPTION_REASON_MAX];
+    rdp_option_set(option, to, rdp_option_format(option, from, text), reason);
+}
+
+void rdp_options_overlay(struct rdp_options *options, const struct rdp_options *from)
+{
     for (size_t i = 0; i < rdp_option_count; i++) {
         if (!from->given[i])
             continue;
-        rdp_option_set(&rdp_option_rows[i], options, rdp_option_format(&rdp_option_rows[i], from, text), reason);
+        rdp_option_copy(&rdp_option_rows[i], options, from);
         options->given[i] = true;
     }
 }

@@ -74,10 +74,10 @@ struct rdp_options {
     char run_dir[RDP_PATH_MAX]; /* --run-dir DIR, default "runs/<recipe or resnet>-<UTC date-time>": train fills it */
     bool force;                 /* --force: reuse a run directory that holds another run */
     /* model */
-    enum rdp_block block;           /* --block basic|bottleneck, default basic */
-    struct rdp_int_list blocks;     /* --blocks 2,1,1,1 */
-    int stem_width;                 /* --stem-width 64 */
-    struct rdp_int_list widths;     /* --widths 64,128,256,512: bottleneck: the inner width, output is 4 x */
+    enum rdp_block block;        /* --block basic|bottleneck, default basic */
+    struct rdp_int_list blocks;  /* --blocks 2,1,1,1 */
+    int stem_width;              /* --stem-width 64 */
+    struct rdp_int_list widths;  /* --widths 64,128,256,512: bottleneck: the inner width, output is 4 x */
     struct rdp_int_list strides; /* --strides 1,2: of the stages' first blocks; the last is also all further stages' */
     enum rdp_downsample downsample; /* --downsample stride|max-pool */
     enum rdp_activation activation; /* --activation relu|leaky-relu|gelu */
@@ -144,8 +144,11 @@ struct rdp_options {
     double onecycle_start_div;       /* --onecycle-start-div 25: initial lr = lr / this */
     double onecycle_final_div;       /* --onecycle-final-div 1e4: last lr = initial lr / this */
     enum rdp_anneal onecycle_anneal; /* --onecycle-anneal cosine|linear */
-    enum rdp_lr_scaling lr_scaling;  /* --lr-scaling none|linear|sqrt */
-    int lr_base_batch;               /* --lr-base-batch 128 */
+    struct rdp_real_list
+        onecycle_momentum;          /* --onecycle-momentum 0: off; or two values: where it is at the rate's peak,
+                                             * and at both ends */
+    enum rdp_lr_scaling lr_scaling; /* --lr-scaling none|linear|sqrt */
+    int lr_base_batch;              /* --lr-base-batch 128 */
     /* augmentation */
     enum rdp_crop crop;                            /* --crop none|zero|reflect, default reflect */
     int crop_padding;                              /* --crop-padding 4 */

@@ -50,7 +50,7 @@ int rdp_options_normalisation(const struct rdp_options *options, float mean[3], 
 static int check_range(const char *name, double least, double most)
 {
     if (least > most)
-        return rdp_fail(RDP_EUSAGE, "--%s-min %g is above --%s-max %g", name, least, name, most);
+        return rdp_fail(RDP_EUSAGE, "--%s-min %g is above --%s-max %g: give both, in order", name, least, name, most);
     return RDP_OK;
 }
 

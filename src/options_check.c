@@ -60,12 +60,29 @@ static int check_validation(const struct rdp_options *options)
     return RDP_OK;
 }
 
+static int check_onecycle_momentum(const struct rdp_options *options)
+{
+    const struct rdp_real_list *bounds = &options->onecycle_momentum;
+    if (bounds->count == 1 && bounds->values[0] == 0)
+        return RDP_OK;
+    if (bounds->count != 2 || bounds->values[0] > bounds->values[1])
+        return rdp_fail(RDP_EUSAGE, "--onecycle-momentum takes the lower and the upper bound, as in 0.85,0.95, or 0");
+    if (options->momentum == 0 && rdp_options_missing(options, "momentum") == NULL &&
+        rdp_options_missing(options, "onecycle-momentum") == NULL)
+        return rdp_fail(RDP_EUSAGE, "--onecycle-momentum beside --momentum 0: there is no momentum to change; give a "
+                                    "--momentum above 0");
+    return RDP_OK;
+}
+
 static int check_schedule(const struct rdp_options *options)
 {
+    RDP_TRY(check_onecycle_momentum(options));
     const bool lowers = options->schedule == RDP_SCHEDULE_COSINE || options->schedule == RDP_SCHEDULE_POLYNOMIAL ||
                         options->schedule == RDP_SCHEDULE_PLATEAU;
     if (lowers && options->min_lr > rdp_schedule_base_lr(options))
-        return rdp_fail(RDP_EUSAGE, "--min-lr %g is above the learning rate %g that the schedule begins with",
+        return rdp_fail(RDP_EUSAGE,
+                        "--min-lr %g is above the learning rate %g that the schedule begins with: lower it or raise "
+                        "--lr",
                         options->min_lr, rdp_schedule_base_lr(options));
     for (int i = 1; i < options->milestones.count; i++)
         if (options->milestones.values[i] <= options->milestones.values[i - 1])
@@ -76,8 +93,9 @@ static int check_schedule(const struct rdp_options *options)
 
 static int check_training(const struct rdp_options *options)
 {
-    if (options->nesterov && options->momentum == 0)
-        return rdp_fail(RDP_EUSAGE, "--nesterov needs a --momentum above 0");
+    if (options->optimizer == RDP_OPTIMIZER_SGD && options->nesterov && options->momentum == 0)
+        return rdp_fail(RDP_EUSAGE,
+                        "--nesterov beside --momentum 0: give a --momentum above 0, as 0.9, or --no-nesterov");
     if (options->ema > 0 && options->optimizer == RDP_OPTIMIZER_ASGD)
         return rdp_fail(RDP_EUSAGE,
                         "--ema with --optimizer asgd: asgd keeps an average of its own; drop one of the two");

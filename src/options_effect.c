@@ -56,6 +56,8 @@ static const struct {
     {"onecycle-start-div", 0, ONECYCLE, "--schedule onecycle"},
     {"onecycle-final-div", 0, ONECYCLE, "--schedule onecycle"},
     {"onecycle-anneal", 0, ONECYCLE, "--schedule onecycle"},
+    {"onecycle-momentum", ~(unsigned)(ASGD | ADAGRAD), ONECYCLE,
+     "--schedule onecycle, and an --optimizer with momentum"},
 };
 
 /* Those that act only if another option switches them on. */

@@ -65,7 +65,9 @@ static void put_option(FILE *out, const struct rdp_option *option, int command)
         at += snprintf(at, (size_t)(end - at), "%s%s", separator, range);
         separator = "; ";
     }
-    if (option->initial[0] != '\0')
+    if ((option->flags & RDP_OPTION_OF_RUN) && (command & (RDP_CMD_EVAL | RDP_CMD_PREDICT)))
+        snprintf(at, (size_t)(end - at), "%sdefault as in training)", separator);
+    else if (option->initial[0] != '\0')
         snprintf(at, (size_t)(end - at), "%sdefault %s)", separator, option->initial);
     else if (range[0] != '\0')
         snprintf(at, (size_t)(end - at), ")");

@@ -132,8 +132,8 @@ static int check_required(const struct command_line *line)
     const struct rdp_options *options = line->options;
     int command = line->command->command;
     if (options->argument_count < line->command->words_min)
-        return rdp_fail(RDP_EUSAGE, "resnet-dp %s [--OPTION VALUE]...%s: the last is missing", line->name,
-                        line->command->words);
+        return rdp_fail(RDP_EUSAGE, "%s needs%s (usage: resnet-dp %s [--OPTION VALUE]...%s)", line->name,
+                        line->command->words, line->name, line->command->words);
     if ((command & (RDP_CMD_EVAL | RDP_CMD_PREDICT)) && options->checkpoint[0] == '\0')
         return rdp_fail(RDP_EUSAGE,
                         "%s needs --checkpoint FILE: the network to use, as train left it under the run's "

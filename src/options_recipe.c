@@ -97,6 +97,10 @@ static const struct rdp_option *find_key(struct recipe_reader *reader, const cha
         refuse(reader, "%s stands before the first section: begin with [sweep] for what all cases have", name);
     } else if (in_sections && !reader->sections->takes(reader->sections->user, name)) {
         refuse(reader, "%s: not for this section", name);
+    } else if (!in_sections && option->commands == RDP_CMD_SWEEP) {
+        refuse(reader, "%s: this is a sweep's file, not a recipe; train its cases with `resnet-dp sweep FILE`", name);
+    } else if (!in_sections && !(option->commands & RDP_CMD_TRAIN)) {
+        refuse(reader, "%s: no option of training, so not for recipes; remove the line", name);
     } else if (!in_sections && !rdp_option_in_recipe(option)) {
         refuse(reader, "%s: not for recipes; give --%s on the command line", name, name);
     } else {

@@ -26,7 +26,8 @@ enum rdp_option_flag {
     RDP_OPTION_BELOW_MAX = 2, /* max itself is not valid */
     RDP_OPTION_DECIDES = 4,   /* decides the training's result: may not change on resume */
     RDP_OPTION_NO_RECIPE = 8, /* for the command line only */
-    RDP_OPTION_AUTO = 16      /* RDP_OPTION_REAL: "auto" is valid, and is NaN */
+    RDP_OPTION_AUTO = 16,     /* RDP_OPTION_REAL: "auto" is valid, and is NaN */
+    RDP_OPTION_OF_RUN = 32    /* eval and predict: unless given, the value that the checkpoint's run had (loaded.c) */
 };
 
 struct rdp_option {
@@ -67,6 +68,7 @@ void rdp_options_begin(struct rdp_options *options);
 /* Stores the value; false with what would be valid in `reason` ("must be a whole number from 1 to 1048576"). */
 bool rdp_option_set(const struct rdp_option *option, struct rdp_options *options, const char *text,
                     char reason[RDP_OPTION_REASON_MAX]);
+void rdp_option_copy(const struct rdp_option *option, struct rdp_options *to, const struct rdp_options *from);
 /* The field's value as rdp_option_set takes it back, in `text`; returns text. */
 char *rdp_option_format(const struct rdp_option *option, const struct rdp_options *options,
                         char text[RDP_OPTION_TEXT_MAX]);

@@ -149,6 +149,9 @@ static int plot_metrics(const char *run_dir, const char *note, const struct rdp_
     char path[4096];
     struct rdp_csv metrics;
     RDP_TRY(path_of(run_dir, "metrics.csv", path));
+    if (access(path, F_OK) != 0)
+        return rdp_fail(RDP_EUSAGE, "%s: %s; give a directory that a run has left, as runs/NAME", path,
+                        strerror(errno));
     RDP_TRY(rdp_plot_table(path, metrics_names, METRICS_COLUMNS, &metrics));
     for (size_t i = 0; i < metrics.rows; i++) {
         metrics.columns[TRAIN_ACCURACY][i] *= 100;

@@ -34,14 +34,20 @@ static double anneal(enum rdp_anneal kind, double from, double to, double share)
 
 /* Smith & Topin 2018, in PyTorch's form: up to "step" pct * total - 1, which need not be whole, then down to the last
  * step. */
-static double onecycle(const struct rdp_options *options, double peak_lr, int64_t total_steps, int64_t step)
+static double cycle(const struct rdp_options *options, double initial, double peak, double last, int64_t total_steps,
+                    int64_t step)
 {
     const enum rdp_anneal kind = options->onecycle_anneal;
-    double initial = peak_lr / options->onecycle_start_div, last = initial / options->onecycle_final_div;
     double peak_step = options->onecycle_peak * (double)total_steps - 1, last_step = (double)total_steps - 1;
     if ((double)step <= peak_step)
-        return peak_step > 0 ? anneal(kind, initial, peak_lr, (double)step / peak_step) : peak_lr;
-    return anneal(kind, peak_lr, last, ((double)step - peak_step) / (last_step - peak_step));
+        return peak_step > 0 ? anneal(kind, initial, peak, (double)step / peak_step) : peak;
+    return anneal(kind, peak, last, ((double)step - peak_step) / (last_step - peak_step));
+}
+
+static double onecycle(const struct rdp_options *options, double peak_lr, int64_t total_steps, int64_t step)
+{
+    const double initial = peak_lr / options->onecycle_start_div;
+    return cycle(options, initial, peak_lr, initial / options->onecycle_final_div, total_steps, step);
 }
 
 /* How often the rate has been reduced when `step` begins: at the step nearest to each of the points. */
@@ -78,15 +84,30 @@ static double scheduled(const struct rdp_options *options, int64_t steps_per_epo
     return lr;
 }
 
+static int64_t warmup_steps(const struct rdp_options *options, int64_t steps_per_epoch, int64_t total_steps)
+{
+    const int64_t warmup = (int64_t)llround(options->warmup_epochs * (double)steps_per_epoch);
+    return warmup < total_steps ? warmup : total_steps - 1; /* less than the whole run, but rounded to it */
+}
+
 double rdp_schedule_lr(const struct rdp_options *options, int64_t steps_per_epoch, int64_t total_steps, int64_t step)
 {
-    int64_t warmup = (int64_t)llround(options->warmup_epochs * (double)steps_per_epoch);
-    if (warmup >= total_steps) /* less than the whole run, but rounded to it */
-        warmup = total_steps - 1;
+    const int64_t warmup = warmup_steps(options, steps_per_epoch, total_steps);
     total_steps -= warmup;
     if (step < warmup)
         return scheduled(options, steps_per_epoch, total_steps, 0) * (double)(step + 1) / (double)warmup;
     return scheduled(options, steps_per_epoch, total_steps, step - warmup);
+}
+
+double rdp_schedule_momentum(const struct rdp_options *options, int64_t steps_per_epoch, int64_t total_steps,
+                             int64_t step)
+{
+    const struct rdp_real_list *bounds = &options->onecycle_momentum;
+    if (options->schedule != RDP_SCHEDULE_ONECYCLE || bounds->count != 2)
+        return NAN;
+    const int64_t warmup = warmup_steps(options, steps_per_epoch, total_steps);
+    return cycle(options, bounds->values[1], bounds->values[0], bounds->values[1], total_steps - warmup,
+                 step < warmup ? 0 : step - warmup);
 }
 
 void rdp_schedule_plateau_step(const struct rdp_options *options, struct rdp_standing *standing, double loss)

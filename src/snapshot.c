@@ -107,7 +107,7 @@ static int add_facts(struct rdp_checkpoint *checkpoint, const struct rdp_standin
     RDP_TRY(rdp_checkpoint_add_integer(checkpoint, "data_crc32c", info->content_crc32c));
     RDP_TRY(rdp_checkpoint_add_integer(checkpoint, "snapshot_version", SNAPSHOT_VERSION));
     RDP_TRY(rdp_checkpoint_add_integer(checkpoint, "ranks", comm->size));
-    RDP_TRY(rdp_checkpoint_add_text(checkpoint, "device", device->ops->name));
+    RDP_TRY(rdp_checkpoint_add_text(checkpoint, "device", device->rounding));
     RDP_TRY(rdp_checkpoint_add_integer(checkpoint, "threads", device->config.threads));
     RDP_TRY(rdp_checkpoint_add_integer(checkpoint, "epoch", standing->epoch));
     RDP_TRY(rdp_checkpoint_add_integer(checkpoint, "step", standing->step));

@@ -138,10 +138,12 @@ static int run(struct rdp_step *step)
     return RDP_OK;
 }
 
+/* bench's step for one rank alone has a reducer of its own, its network that of all ranks. */
 static bool records(const struct rdp_step *step)
 {
+    const struct rdp_network_config *config = &step->network->config;
     return step->options->graph && !step->timed && step->network->device->ops->record_begin != NULL &&
-           step->reducer->ops->recordable;
+           step->reducer->ops->recordable && (!config->sync_bn || config->reducer->ops->recordable);
 }
 
 static int record(struct rdp_step *step)

@@ -1,7 +1,8 @@
 /*
  * A sweep: the same training for a list of options' values, one case after the other, and the table of what came out.
  * sweep_read.c reads the file of sections and --vary, sweep_make.c puts the cases together; sweep_case.c tells from a
- * case's run directory where it stands; sweep_table.c writes the tables and the plot; cmd_sweep.c runs the cases.
+ * case's run directory where it stands; sweep_table.c writes the table and the plot, sweep_seeds.c what several seeds of
+ * a case have in common; cmd_sweep.c runs the cases.
  *
  * Nothing but the cases' run directories says what is finished: a sweep that was killed goes on when the same command
  * is run again, and its tables are made anew from the runs' own files.
@@ -11,6 +12,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 
 #include "options.h"
 #include "options_table.h"
@@ -32,8 +34,10 @@ struct rdp_case_result {
 };
 
 struct rdp_sweep_case {
-    char name[RDP_SWEEP_NAME_MAX]; /* "adam", "lr=0.1 batch=64", "adam lr=0.1" */
-    struct rdp_options options;    /* complete and checked; run_dir is the case's */
+    char name[RDP_SWEEP_NAME_MAX]; /* "adam", "lr=0.1 batch=64", "adam lr=0.1 seed=2" */
+    char of_seeds
+        [RDP_SWEEP_NAME_MAX];   /* the same without the seed: what the cases have in common that differ in it alone */
+    struct rdp_options options; /* complete and checked; run_dir is the case's */
     /* rank 0: */
     enum rdp_case_state state;
     bool anew; /* its directory holds a run with other options, which --force replaces */
@@ -42,7 +46,8 @@ struct rdp_sweep_case {
 
 struct rdp_sweep {
     char title[RDP_PATH_MAX], directory[RDP_PATH_MAX];
-    bool named; /* the cases have names of their own, from a file */
+    bool named;  /* the cases have names of their own, from a file */
+    bool seeded; /* --vary (or the file's) has several seeds */
     /* Options that differ between cases, in the columns' order. */
     const struct rdp_option *varied[RDP_OPTIONS_MAX];
     int varied_count;
@@ -66,7 +71,11 @@ int rdp_sweep_fail_in_case(int status, const char *name);
 
 /* The table for people, the caller's (free). */
 int rdp_sweep_text(const struct rdp_sweep *sweep, char **text);
-/* Writes sweep.txt, sweep.csv and sweep.svg, each whole or not at all. RDP_EIO. */
+/* Puts what the seeds of each case give together: number, mean, standard deviation, least and greatest of the test
+ * accuracies; as a text for people (after an empty line), or as CSV. Nothing if the sweep varies no seeds. */
+void rdp_sweep_put_seeds(FILE *out, const struct rdp_sweep *sweep);
+void rdp_sweep_put_seeds_csv(FILE *out, const struct rdp_sweep *sweep);
+/* Writes sweep.txt, sweep.csv and sweep.svg, and with several seeds sweep.seeds.csv, each whole or not at all. RDP_EIO. */
 int rdp_sweep_write(const struct rdp_sweep *sweep);
 
 #endif

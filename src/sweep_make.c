@@ -71,7 +71,6 @@ static int complete_options(struct rdp_options *options, const struct rdp_sweep_
         RDP_TRY(rdp_options_read_recipe(options, layers.recipe));
     copy_layers(options, source, section, varied);
     rdp_options_resolve(options);
-    memset(options->given, 0, sizeof options->given);
     memset(options->vary, 0, sizeof options->vary);
     memset(options->title, 0, sizeof options->title);
     memset(options->run_dir, 0, sizeof options->run_dir);
@@ -98,23 +97,44 @@ int rdp_sweep_fail_in_case(int status, const char *name)
     return rdp_fail(status, "case %s: %s", name, message);
 }
 
+/* Whether the options have the same values, wherever they were given. */
+static bool same_values(const struct rdp_options *a, const struct rdp_options *b)
+{
+    struct rdp_options left = *a, right = *b;
+    memset(left.given, 0, sizeof left.given);
+    memset(right.given, 0, sizeof right.given);
+    return memcmp(&left, &right, sizeof left) == 0;
+}
+
+/* Appends a part of a case's name; false if there is no room. */
+static bool add_name(char name[RDP_SWEEP_NAME_MAX], const char *part)
+{
+    const size_t used = strlen(name);
+    return snprintf(name + used, RDP_SWEEP_NAME_MAX - used, "%s%s", used == 0 ? "" : " ", part) <
+           (int)(RDP_SWEEP_NAME_MAX - used);
+}
+
 static int make_case(struct rdp_sweep *sweep, const struct rdp_sweep_source *source,
                      const struct rdp_sweep_section *section, const int choice[RDP_SWEEP_CLAUSES_MAX])
 {
     struct rdp_sweep_case *one = &sweep->cases[sweep->count++];
     struct rdp_options varied;
     char value[RDP_OPTION_TEXT_MAX], reason[RDP_OPTION_REASON_MAX];
-    size_t used = section == NULL ? 0 : (size_t)snprintf(one->name, sizeof one->name, "%s", section->name);
+    bool fits = section == NULL || (add_name(one->name, section->name) && add_name(one->of_seeds, section->name));
     rdp_options_begin(&varied);
     for (int i = 0; i < source->clause_count; i++) {
         const struct rdp_sweep_clause *clause = &source->clauses[i];
+        char part[RDP_OPTION_TEXT_MAX + 64];
         rdp_option_set(clause->option, &varied, clause->values[choice[i]], reason);
         varied.given[clause->option - rdp_option_rows] = true;
-        if (used < sizeof one->name)
-            used += (size_t)snprintf(one->name + used, sizeof one->name - used, "%s%s=%s", used == 0 ? "" : " ",
-                                     clause->option->name, rdp_option_format(clause->option, &varied, value));
+        snprintf(part, sizeof part, "%s=%s", clause->option->name, rdp_option_format(clause->option, &varied, value));
+        fits = fits && add_name(one->name, part);
+        if (clause->option != rdp_option_find("seed"))
+            fits = fits && add_name(one->of_seeds, part);
+        else
+            sweep->seeded = clause->count > 1;
     }
-    if (used >= sizeof one->name)
+    if (!fits)
         return rdp_fail(RDP_EUSAGE,
                         "the name of the case %s... becomes longer than %d bytes; vary fewer options at once",
                         one->name, RDP_SWEEP_NAME_MAX - 1);
@@ -122,8 +142,14 @@ static int make_case(struct rdp_sweep *sweep, const struct rdp_sweep_source *sou
     if (status != RDP_OK)
         return rdp_sweep_fail_in_case(status, one->name);
     /* The same training twice is a mistake in the list: its result would be the same. */
+    for (int i = 0; i < source->clause_count; i++) {
+        const char *option = source->clauses[i].option->name, *needs = rdp_options_missing(&one->options, option);
+        if (needs != NULL && source->clauses[i].count > 1)
+            return rdp_fail(RDP_EUSAGE, "--vary %s: in the case %s it does nothing: it needs %s", option, one->name,
+                            needs);
+    }
     for (const struct rdp_sweep_case *other = sweep->cases; other < one; other++)
-        if (memcmp(&other->options, &one->options, sizeof one->options) == 0)
+        if (same_values(&other->options, &one->options))
             return rdp_fail(RDP_EUSAGE, "the cases `%s` and `%s` have the same options; leave one out", other->name,
                             one->name);
     return RDP_OK;

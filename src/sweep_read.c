@@ -89,12 +89,32 @@ static int place_recipe(const char *file, struct rdp_options *options)
     return RDP_OK;
 }
 
+/* Recipes have sections, too: those of --help, which mean nothing. */
+static bool is_recipe(const struct rdp_sweep_source *source)
+{
+    if (source->common_line != 0 || source->section_count == 0)
+        return false;
+    for (size_t s = 0; s < source->section_count; s++) {
+        bool group = false;
+        for (size_t i = 0; i < rdp_option_count && !group; i++)
+            group = strcmp(rdp_option_rows[i].group, source->sections[s].name) == 0;
+        if (!group)
+            return false;
+    }
+    return true;
+}
+
 static int read_file(struct rdp_sweep_source *source, const char *name)
 {
     const struct rdp_option_sections sections = {source, begin_section, section_takes};
     char path[RDP_PATH_MAX];
     RDP_TRY(rdp_shipped_file("sweep", name, path));
     RDP_TRY(rdp_options_read_sections(path, &sections));
+    if (is_recipe(source))
+        return rdp_fail(RDP_EUSAGE,
+                        "%s is a recipe, not a sweep's file, whose sections are cases: `resnet-dp sweep --recipe %s "
+                        "--vary NAME=VALUE,VALUE` varies it",
+                        path, name);
     RDP_TRY(place_recipe(path, &source->common));
     for (size_t i = 0; i < source->section_count; i++)
         RDP_TRY(place_recipe(path, &source->sections[i].options));

@@ -1,5 +1,5 @@
 /*
- * The tables and the plot of a sweep; see sweep.h. Both tables are one list of columns: the case, what is varied, what
+ * The table of cases and the plot of a sweep; see sweep.h. Both tables are one list of columns: the case, what is varied, what
  * came out. All but speed and time is the same however often the sweep was interrupted; only how far a run came that
  * diverged can depend on when it was asked to save.
  */
@@ -127,6 +127,7 @@ static void put_text(FILE *out, const void *what)
         for (size_t i = 0; i < sweep->count; i++)
             put_row(&grid, sweep, &sweep->cases[i], validation);
     }
+    rdp_sweep_put_seeds(out, sweep);
 }
 
 int rdp_sweep_text(const struct rdp_sweep *sweep, char **text)
@@ -263,9 +264,16 @@ static int write_file(const struct rdp_sweep *sweep, const char *name, void (*pu
     return rdp_durable_print(path, put, sweep);
 }
 
+static void put_seeds(FILE *out, const void *what)
+{
+    rdp_sweep_put_seeds_csv(out, what);
+}
+
 int rdp_sweep_write(const struct rdp_sweep *sweep)
 {
     RDP_TRY(rdp_make_directory(sweep->directory));
+    if (sweep->seeded)
+        RDP_TRY(write_file(sweep, "sweep.seeds.csv", put_seeds));
     RDP_TRY(write_file(sweep, "sweep.txt", put_text));
     RDP_TRY(write_file(sweep, "sweep.csv", put_csv));
     return write_file(sweep, "sweep.svg", put_plot);

@@ -64,10 +64,16 @@ static int choose_looks(struct rdp_trainer *trainer)
     return RDP_OK;
 }
 
+/* What schedules span, however long the run is by --max-steps. */
+static int64_t schedule_steps(const struct rdp_trainer *trainer)
+{
+    return trainer->steps_per_epoch * trainer->options.epochs;
+}
+
 static double rate_of(const struct rdp_trainer *trainer, int64_t step)
 {
-    return trainer->standing.plateau_factor * rdp_schedule_lr(&trainer->options, trainer->steps_per_epoch,
-                                                              trainer->steps_per_epoch * trainer->options.epochs, step);
+    return trainer->standing.plateau_factor *
+           rdp_schedule_lr(&trainer->options, trainer->steps_per_epoch, schedule_steps(trainer), step);
 }
 
 /* The rate of the step before, which asgd's decay asks for, has plateau's factor of now: at the first step after a
@@ -78,7 +84,8 @@ static int start_step(struct rdp_trainer *trainer, int ahead)
     const struct rdp_slice slice = rdp_sampler_slice(trainer->sampler, standing->epoch_step + ahead);
     const int64_t step = standing->step + ahead;
     struct rdp_step_values values = rdp_optimiser_step_values(
-        &trainer->options, standing->epoch, step, rate_of(trainer, step), rate_of(trainer, step > 0 ? step - 1 : 0));
+        &trainer->options, standing->epoch, step, rate_of(trainer, step), rate_of(trainer, step > 0 ? step - 1 : 0),
+        rdp_schedule_momentum(&trainer->options, trainer->steps_per_epoch, schedule_steps(trainer), step));
     rdp_mixing_draw(&trainer->options, step, &values);
     rdp_watchdog_phase("training", step + 1);
     return rdp_step_start(trainer->step, &slice, &trainer->augment, &values, rdp_signals_stop() != 0,

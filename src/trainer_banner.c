@@ -105,6 +105,21 @@ static void warn_of_idle_options(const struct rdp_options *options)
         rdp_log_warning("--%s does nothing in this run: it needs %s", name, needs);
 }
 
+/* A run that ends before the first reduction is one at a constant rate. */
+static void warn_of_constant_rate(const struct rdp_trainer *trainer)
+{
+    const struct rdp_options *options = &trainer->options;
+    const char *lower = options->schedule == RDP_SCHEDULE_MULTISTEP ? "milestones"
+                        : options->step_steps > 0                   ? "step-steps"
+                                                                    : "step-epochs";
+    if (options->schedule != RDP_SCHEDULE_STEP && options->schedule != RDP_SCHEDULE_MULTISTEP)
+        return;
+    if (rdp_schedule_lr(options, trainer->steps_per_epoch, trainer->steps_per_epoch * options->epochs,
+                        trainer->total_steps - 1) >= rdp_schedule_base_lr(options))
+        rdp_log_warning("the rate never falls: the run ends before its first reduction; lower --%s or raise --epochs",
+                        lower);
+}
+
 int rdp_trainer_banner(const struct rdp_trainer *trainer)
 {
     struct rdp_session *session = trainer->session;
@@ -128,7 +143,9 @@ int rdp_trainer_banner(const struct rdp_trainer *trainer)
     RDP_TRY(rdp_options_in_force(&trainer->options, &text));
     rdp_say("Options in force; %s/recipe.ini has all\n%s\n", trainer->options.run_dir, text);
     free(text);
-    if (session->comm->rank == 0)
+    if (session->comm->rank == 0) {
         warn_of_idle_options(&trainer->options);
+        warn_of_constant_rate(trainer);
+    }
     return RDP_OK;
 }

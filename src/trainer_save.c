@@ -76,7 +76,7 @@ static int warn_of_other_bits(const struct rdp_trainer *trainer, const struct rd
 {
     static const char result[] = "the global batch is the same, but the result is not bit-identical";
     const struct rdp_session *session = trainer->session;
-    const char *device = rdp_checkpoint_text(checkpoint, "device"), *now = session->device->ops->name;
+    const char *device = rdp_checkpoint_text(checkpoint, "device"), *now = session->device->rounding;
     int64_t ranks, threads;
     RDP_TRY(rdp_checkpoint_integer(checkpoint, "ranks", &ranks));
     RDP_TRY(rdp_checkpoint_integer(checkpoint, "threads", &threads));
@@ -86,7 +86,7 @@ static int warn_of_other_bits(const struct rdp_trainer *trainer, const struct rd
         rdp_log_warning("%s: was saved by %lld ranks and goes on with %d: %s", path, (long long)ranks,
                         session->comm->size, result);
     else if (device != NULL && strcmp(device, now) != 0)
-        rdp_log_warning("%s: was saved on the %s device and goes on with %s: %s", path, device, now, result);
+        rdp_log_warning("%s: was saved on %s and goes on with %s: %s", path, device, now, result);
     else if (session->device->ops->host_memory && threads != session->threads)
         rdp_log_warning("%s: was saved with %lld threads a rank and goes on with %d (--threads): %s", path,
                         (long long)threads, session->threads, result);

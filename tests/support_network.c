@@ -313,8 +313,7 @@ bool rdp_test_is_trained(const struct rdp_test_network *test, int row)
 
 void rdp_test_network_update(struct rdp_test_network *test, const struct rdp_options *options)
 {
-    test->network->inputs->values =
-        rdp_optimiser_step_values(options, 0, test->steps++, options->lr, options->lr);
+    test->network->inputs->values = rdp_optimiser_step_values(options, 0, test->steps++, options->lr, options->lr, NAN);
     RDP_MUST(rdp_updater_run(test->updater));
 }
 

@@ -22,12 +22,15 @@ enum { LARGE = 1000, KEPT = 8 };
 /* RUNS of make_optimisers_network.py, in the words of recipes; what is not said is the default, which is PyTorch's but
  * for sgd. The model and what all runs share are below. */
 static const struct {
-    const char *name, *options;
+    const char *name, *options; /* "-cycled": momentum or beta1 changes from step to step */
 } runs[] = {
     {"sgd", "optimizer = sgd\nlr = 0.01\nnesterov = yes\nbn-bias-lr = 4\n"},
     {"plain", "optimizer = sgd\nlr = 0.1\nmomentum = 0\nweight-decay = 0\nclip-value = 0.05\nclip-norm = 0.5\n"
               "freeze-stem = yes\n"},
     {"adam", "optimizer = adam\nlr = 0.003\nweight-decay = 0.01\n"},
+    {"sgd-cycled", "optimizer = sgd\nlr = 0.01\nnesterov = yes\n"},
+    {"adam-cycled", "optimizer = adam\nlr = 0.003\nweight-decay = 0.01\n"},
+    {"adamax-cycled", "optimizer = adamax\nlr = 0.001\nweight-decay = 0.01\n"},
     {"adamw", "optimizer = adamw\nlr = 0.001\nbeta1 = 0.8\nbeta2 = 0.95\nepsilon = 1e-4\nweight-decay = 0.5\n"
               "decay-bn = no\nema = 0.9\n"},
     {"adamax", "optimizer = adamax\nlr = 0.001\nweight-decay = 0.01\n"},
@@ -48,6 +51,7 @@ struct follower {
     const struct rdp_reference *reference;
     const struct rdp_optimiser_tolerances *tolerances;
     const char *run;
+    bool cycled;
     struct rdp_training training;
     double loss, parameters, state;
 };
@@ -112,7 +116,8 @@ static void train(struct follower *follower)
     const float *losses = array(follower, "losses", "", STEPS);
     for (int step = 0; step < STEPS; step++) {
         const struct rdp_step_values values = rdp_optimiser_step_values(
-            &training->options, 0, step, rate_of(follower, step), rate_of(follower, step > 0 ? step - 1 : 0));
+            &training->options, 0, step, rate_of(follower, step), rate_of(follower, step > 0 ? step - 1 : 0),
+            follower->cycled ? 0.95 - 0.005 * step : NAN);
         rdp_training_load(training, (int64_t)step * BATCH);
         RDP_MUST(
             training->device->ops->feed(training->device, &training->network->inputs->values, &values, sizeof values));
@@ -129,7 +134,10 @@ void rdp_optimisers_follow(struct rdp_device *device, const struct rdp_optimiser
     struct rdp_reference reference;
     rdp_training_reference("optimisers_network", &reference);
     for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
-        struct follower follower = {.reference = &reference, .tolerances = tolerances, .run = runs[i].name};
+        struct follower follower = {.reference = &reference,
+                                    .tolerances = tolerances,
+                                    .run = runs[i].name,
+                                    .cycled = strstr(runs[i].name, "-cycled") != NULL};
         struct rdp_training *training = &follower.training;
         struct rdp_options options;
         rdp_options_begin(&options);

@@ -25,12 +25,11 @@ static bool is_trained(const struct rdp_training *training, int row)
 void rdp_training_open(struct rdp_training *training, struct rdp_device *device, const struct rdp_options *options,
                        int batch)
 {
-    const struct rdp_network_config config = {
-        .batch = batch,
-        .training = true,
-        .label_smoothing = options->label_smoothing,
-        .mixing = rdp_mixing_asked(options),
-        .seed = (uint64_t)options->seed};
+    const struct rdp_network_config config = {.batch = batch,
+                                              .training = true,
+                                              .label_smoothing = options->label_smoothing,
+                                              .mixing = rdp_mixing_asked(options),
+                                              .seed = (uint64_t)options->seed};
     *training = (struct rdp_training){.device = device, .options = *options, .batch = batch};
     RDP_MUST(rdp_model_create(&training->model, options, CLASSES));
     RDP_MUST(rdp_network_create(&training->network, training->model, device, &config));
@@ -53,7 +52,8 @@ void rdp_training_load(struct rdp_training *training, int64_t first)
 {
     const size_t batch = (size_t)training->batch;
     const double lr = training->options.lr;
-    struct rdp_inputs inputs = {.values = rdp_optimiser_step_values(&training->options, 0, training->steps++, lr, lr)};
+    struct rdp_inputs inputs = {.values =
+                                    rdp_optimiser_step_values(&training->options, 0, training->steps++, lr, lr, NAN)};
     uint8_t *images, *labels;
     int64_t *rows;
     rdp_mixing_draw(&training->options, inputs.values.step, &inputs.values);

@@ -178,7 +178,7 @@ static double rate_of(int64_t step)
 
 static struct rdp_step_values values_of(const struct rdp_options *options, int64_t step)
 {
-    return rdp_optimiser_step_values(options, 7, step, rate_of(step), rate_of(step > 0 ? step - 1 : 0));
+    return rdp_optimiser_step_values(options, 7, step, rate_of(step), rate_of(step > 0 ? step - 1 : 0), NAN);
 }
 
 /* f32 of a double: half a unit in the last place. */
@@ -324,7 +324,7 @@ static void test_shown_averages(void **unused)
     RDP_MUST(rdp_updater_hide_averages(shown.updater));
     check_kept(&before, &shown, true);
     for (size_t i = 0; i < network->parameter_count; i++) /* the CPU's memory is the host's */
-        assert_true(network->gradients[i] == 0); /* a frozen row's has to be, and nobody else would clear it */
+        assert_true(network->gradients[i] == 0);          /* a frozen row's has to be, and nobody else would clear it */
     RDP_MUST(rdp_network_begin_totals(network));
     RDP_MUST(rdp_network_forward(network, 0, false, 0, NULL, NULL));
     assert_true(fabs(averaged - rdp_training_loss(&shown)) > 1e-4);

@@ -58,7 +58,9 @@ static void test_table_is_sound(void **state)
 
 static void test_command_line(void **state)
 {
-    static const struct { const char *line; bool overlap;
+    static const struct {
+        const char *line;
+        bool overlap;
     } switches[] = {
         {"", true},
         {"--overlap", true},
@@ -78,8 +80,8 @@ static void test_command_line(void **state)
         assert_int_equal(options.overlap, switches[i].overlap);
     }
     assert_int_equal(rdp_test_parse(&options, RDP_CMD_TRAIN,
-                           "--batch 64 --lr=3e-2 --blocks 3,4 --widths=8,16 --batch 32 --device cpu "
-                           "--seed 9223372036854775807"),
+                                    "--batch 64 --lr=3e-2 --blocks 3,4 --widths=8,16 --batch 32 --device cpu "
+                                    "--seed 9223372036854775807"),
                      RDP_OK);
     assert_int_equal(options.batch, 32);
     assert_true(options.lr == 0.03);
@@ -93,7 +95,8 @@ static void test_arguments(void **state)
 {
     struct rdp_options options;
     (void)state;
-    assert_int_equal(rdp_test_parse(&options, RDP_CMD_PREDICT, "a.png --top 5 b.png --checkpoint x.h5 -- --c.png -d"), RDP_OK);
+    assert_int_equal(rdp_test_parse(&options, RDP_CMD_PREDICT, "a.png --top 5 b.png --checkpoint x.h5 -- --c.png -d"),
+                     RDP_OK);
     assert_int_equal(options.argument_count, 4);
     assert_string_equal(options.arguments[0], "a.png");
     assert_string_equal(options.arguments[1], "b.png");
@@ -110,7 +113,7 @@ static void test_refusals(void **state)
     char line[2048];
     (void)state;
     rdp_test_refused(RDP_CMD_TRAIN, "--batc 3", "--batc: no such option of train; did you mean --batch?",
-                   "`resnet-dp train --help`");
+                     "`resnet-dp train --help`");
     rdp_test_refused(RDP_CMD_TRAIN, "--weight 3", "did you mean --weight-decay?", "");
     rdp_test_refused(RDP_CMD_TRAIN, "--zzzz", "no such option of train (", "");
     rdp_test_refused(RDP_CMD_TRAIN, "--top 3", "no option of train, but of predict", "");
@@ -126,7 +129,7 @@ static void test_refusals(void **state)
     rdp_test_refused(RDP_CMD_TRAIN, "--momentum 1", "from 0 to below 1", "");
     /* Not 0 or 1 until devices round it to f32. */
     rdp_test_refused(RDP_CMD_TRAIN, "--beta2 0.99999999", "--beta2 0.99999999: must be a number from 0 to below 1",
-                   "where this one is 1");
+                     "where this one is 1");
     rdp_test_refused(RDP_CMD_TRAIN, "--clip-norm 1e-50", "in single precision, too, where this one is 0", "");
     rdp_test_refused(RDP_CMD_TRAIN, "--lr 1e-50", "in single precision, too, where this one is 0", "");
     rdp_test_refused(RDP_CMD_TRAIN, "--mixup 1e-310", "in single precision, too, where this one is 0", "");
@@ -150,7 +153,7 @@ static void test_refusals(void **state)
     rdp_test_refused(RDP_CMD_TRAIN, "-b 3", "two dashes", "");
     rdp_test_refused(RDP_CMD_TRAIN, "--recipe /nonexistent/x.ini", "/nonexistent/x.ini", "No such file");
     rdp_test_refused(RDP_CMD_EVAL, "", "--checkpoint FILE", "");
-    rdp_test_refused(RDP_CMD_PREDICT, "--checkpoint x", "IMAGE", "missing");
+    rdp_test_refused(RDP_CMD_PREDICT, "--checkpoint x", "needs IMAGE", "usage: resnet-dp");
     rdp_test_refused(RDP_CMD_INSPECT, "a b", "b: one word too many", "");
     rdp_test_refused(RDP_CMD_PREPARE, "--out x", "--from", "neither");
     rdp_test_refused(RDP_CMD_PREPARE, "--out x --from y --synthetic", "--from", "not both");
@@ -169,21 +172,29 @@ static void test_check(void **state)
     rdp_test_refused(RDP_CMD_TRAIN, "--blocks 1,1", "--blocks has 2 stages", "--widths has 4");
     rdp_test_refused(RDP_CMD_TRAIN, "--batch 100 --accumulate 3", "multiple of --accumulate 3", "");
     rdp_test_refused(RDP_CMD_TRAIN, "--epochs 5 --warmup-epochs 5", "--warmup-epochs 5", "shorter");
-    rdp_test_refused(RDP_CMD_TRAIN, "--schedule plateau", "--schedule plateau goes by the validation loss", "--val-fraction");
+    rdp_test_refused(RDP_CMD_TRAIN, "--schedule plateau", "--schedule plateau goes by the validation loss",
+                     "--val-fraction");
     rdp_test_refused(RDP_CMD_TRAIN, "--final-test best", "--final-test best goes by", "--val-fraction");
     rdp_test_refused(RDP_CMD_TRAIN, "--early-stopping 3 --final-test best --val-fraction 0.1 --evaluate-every 0",
-                   "--early-stopping goes by", "--evaluate-every 1");
+                     "--early-stopping goes by", "--evaluate-every 1");
     rdp_test_refused(RDP_CMD_TRAIN, "--final-test best --val-fraction 0.1 --checkpoint-epochs 0", "checkpoints are off",
-                   "--final-test last");
+                     "--final-test last");
     rdp_test_refused(RDP_CMD_TRAIN, "--schedule cosine --lr 0.1 --min-lr 0.2", "--min-lr 0.2 is above", "0.1");
+    rdp_test_refused(RDP_CMD_TRAIN, "--onecycle-momentum 0.95,0.85", "--onecycle-momentum takes", "0.85,0.95");
+    rdp_test_refused(RDP_CMD_TRAIN, "--onecycle-momentum 0.9", "--onecycle-momentum takes", "or 0");
+    rdp_test_refused(RDP_CMD_TRAIN, "--schedule onecycle --momentum 0 --onecycle-momentum 0.85,0.95",
+                     "beside --momentum 0", "above 0");
+    rdp_test_refused(RDP_CMD_TRAIN, "--learning-rate 3", "did you mean --lr?", "");
+    rdp_test_refused(RDP_CMD_TRAIN, "--rotation-min 10", "is above --rotation-max 0", "give both");
     rdp_test_refused(RDP_CMD_TRAIN, "--milestones 3,2", "--milestones: 2 does not come after 3", "");
-    rdp_test_refused(RDP_CMD_TRAIN, "--nesterov --momentum 0", "--nesterov needs", "");
+    rdp_test_refused(RDP_CMD_TRAIN, "--nesterov --momentum 0", "--nesterov beside --momentum 0", "--no-nesterov");
     rdp_test_refused(RDP_CMD_TRAIN, "--shortcut pad --widths 64,32,64,64", "stage 2 narrows from 64 to 32", "");
     rdp_test_refused(RDP_CMD_TRAIN, "--shortcut none --zero-init-residual", "--shortcut none has none", "leave one");
     rdp_test_refused(RDP_CMD_TRAIN, "--blocks 1,1 --widths 8,8 --strides 2,1,2",
                      "--strides has 3 values, --blocks has 2", "");
     struct rdp_options options;
-    assert_int_equal(rdp_test_parse(&options, RDP_CMD_TRAIN, "--shortcut pad --block bottleneck --widths 16,32,64,64"), RDP_OK);
+    assert_int_equal(rdp_test_parse(&options, RDP_CMD_TRAIN, "--shortcut pad --block bottleneck --widths 16,32,64,64"),
+                     RDP_OK);
     assert_int_equal(rdp_test_parse(&options, RDP_CMD_TRAIN, "--schedule onecycle --warmup-epochs 1"), RDP_OK);
 }
 
@@ -209,8 +220,8 @@ static void test_differences(void **state)
     rdp_options_differences(&a, &b, names, sizeof names);
     assert_string_equal(names, "");
     for (int schedule = RDP_SCHEDULE_CONSTANT; schedule <= RDP_SCHEDULE_PLATEAU; schedule++) {
-        const bool looks = schedule == RDP_SCHEDULE_COSINE || schedule == RDP_SCHEDULE_ONECYCLE ||
-                           schedule == RDP_SCHEDULE_POLYNOMIAL;
+        const bool looks =
+            schedule == RDP_SCHEDULE_COSINE || schedule == RDP_SCHEDULE_ONECYCLE || schedule == RDP_SCHEDULE_POLYNOMIAL;
         a.schedule = b.schedule = (enum rdp_schedule_kind)schedule;
         rdp_options_differences(&a, &b, names, sizeof names);
         assert_string_equal(names, looks ? "epochs" : "");
@@ -236,7 +247,9 @@ static void test_overlay(void **state)
 {
     struct rdp_options line, below;
     (void)state;
-    assert_int_equal(rdp_test_parse(&line, RDP_CMD_SWEEP, "--vary seed=1,2 --lr auto --no-overlap --blocks 1,2 --data x.h5"), RDP_OK);
+    assert_int_equal(
+        rdp_test_parse(&line, RDP_CMD_SWEEP, "--vary seed=1,2 --lr auto --no-overlap --blocks 1,2 --data x.h5"),
+        RDP_OK);
     rdp_options_begin(&below);
     assert_int_equal(rdp_options_read_text(&below, "lr = 0.3\nbatch = 7\nblocks = 3\noptimizer = adam\n", "x"), RDP_OK);
     for (size_t i = 0; i < rdp_option_count; i++)
@@ -273,6 +286,9 @@ static void test_idle_options(void **state)
         {"--schedule plateau --val-fraction 0.1 --min-lr 0.001 --plateau-cooldown 1", NULL, ""},
         {"--schedule cosine --plateau-patience 3", "plateau-patience", "plateau"},
         {"--onecycle-anneal linear", "onecycle-anneal", "onecycle"},
+        {"--schedule onecycle --onecycle-momentum 0.85,0.95", NULL, ""},
+        {"--schedule onecycle --onecycle-momentum 0.85,0.95 --optimizer asgd", "onecycle-momentum", "momentum"},
+        {"--onecycle-momentum 0.85,0.95", "onecycle-momentum", "onecycle"},
         {"--polynomial-power 2", "polynomial-power", "polynomial"},
         {"--leaky-slope 0.2", "leaky-slope", "leaky-relu"},
         {"--lookahead-alpha 0.2", "lookahead-alpha", "--lookahead"},
@@ -419,12 +435,18 @@ static void test_normalisation(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),     cmocka_unit_test(test_table_is_sound),
-        cmocka_unit_test(test_command_line), cmocka_unit_test(test_arguments),
-        cmocka_unit_test(test_refusals),     cmocka_unit_test(test_check),
-        cmocka_unit_test(test_normalisation), cmocka_unit_test(test_differences),
-        cmocka_unit_test(test_overlay), cmocka_unit_test(test_idle_options),
-        cmocka_unit_test(test_recipe_for_another_optimiser), cmocka_unit_test(test_help_of_one_command),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_table_is_sound),
+        cmocka_unit_test(test_command_line),
+        cmocka_unit_test(test_arguments),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_check),
+        cmocka_unit_test(test_normalisation),
+        cmocka_unit_test(test_differences),
+        cmocka_unit_test(test_overlay),
+        cmocka_unit_test(test_idle_options),
+        cmocka_unit_test(test_recipe_for_another_optimiser),
+        cmocka_unit_test(test_help_of_one_command),
         cmocka_unit_test(test_help_names_every_option),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

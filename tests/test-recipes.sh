@@ -16,7 +16,7 @@ trap 'rm -rf "$disk"' EXIT
 declare -A parameters=(
     [basic-1111]=4,903,242 [basic-543]=4,771,146 [basic-3643]=4,883,626 [bottleneck-333]=4,903,082
     [basic-2111]=4,977,226 [basic-6543-half]=4,865,322 [basic-small]=696,618 [quick]=1,204,378 [fast94]=2,458,154
-    [best-5m]=4,615,530
+    [best-5m]=4,616,362
     [resnet20]=269,722 [resnet32]=464,154 [resnet44]=658,586 [resnet56]=853,018 [resnet110]=1,727,962
 )
 

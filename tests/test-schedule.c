@@ -37,17 +37,26 @@ static int free_reference(void **unused)
     return 0;
 }
 
+typedef double (*schedule_function)(const struct rdp_options *options, int64_t steps_per_epoch, int64_t total_steps,
+                                    int64_t step);
+
 /* The reference holds floats: an exact rate is off by half a unit in their last place. */
-static void check_all(const char *name, const struct rdp_options *options, int64_t steps_per_epoch)
+static void check_schedule(const char *name, schedule_function value, const struct rdp_options *options,
+                           int64_t steps_per_epoch)
 {
     size_t count;
     const float *expected = rdp_reference_array(&reference, name, &count);
     assert_non_null(expected);
     for (size_t step = 0; step < count; step++) {
-        double rate = rdp_schedule_lr(options, steps_per_epoch, (int64_t)count, (int64_t)step);
+        double rate = value(options, steps_per_epoch, (int64_t)count, (int64_t)step);
         if (!(fabs(rate - (double)expected[step]) <= 1e-7 * (double)expected[step] + 1e-12))
             fail_msg("%s, step %zu: %.9g, PyTorch has %.9g", name, step, rate, (double)expected[step]);
     }
+}
+
+static void check_all(const char *name, const struct rdp_options *options, int64_t steps_per_epoch)
+{
+    check_schedule(name, rdp_schedule_lr, options, steps_per_epoch);
 }
 
 static struct rdp_options options_of(enum rdp_schedule_kind schedule, double lr)
@@ -74,6 +83,24 @@ static void test_onecycle(void **unused)
     linear.onecycle_start_div = 10;
     linear.onecycle_final_div = 100;
     check_all("onecycle_linear", &linear, 17);
+}
+
+static void test_onecycle_momentum(void **unused)
+{
+    struct rdp_options options = options_of(RDP_SCHEDULE_ONECYCLE, 0.2);
+    (void)unused;
+    assert_true(isnan(rdp_schedule_momentum(&options, 39, 390, 0)));
+    options.onecycle_momentum = (struct rdp_real_list){2, {0.85, 0.95}};
+    check_schedule("momentum", rdp_schedule_momentum, &options, 39);
+    options.warmup_epochs = 0.7; /* of 10 steps: 7 */
+    check_schedule("warmup_momentum", rdp_schedule_momentum, &options, 10);
+    options.warmup_epochs = 0;
+    options.onecycle_momentum = (struct rdp_real_list){2, {0.7, 0.9}};
+    options.onecycle_anneal = RDP_ANNEAL_LINEAR;
+    options.onecycle_peak = 0.25;
+    check_schedule("momentum_linear", rdp_schedule_momentum, &options, 17);
+    options.schedule = RDP_SCHEDULE_COSINE;
+    assert_true(isnan(rdp_schedule_momentum(&options, 39, 390, 0)));
 }
 
 /* Where PyTorch divides by zero, or begins behind the peak. */
@@ -256,10 +283,12 @@ static void test_scaling(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_onecycle),      cmocka_unit_test(test_short_onecycle), cmocka_unit_test(test_cosine),
-        cmocka_unit_test(test_polynomial),    cmocka_unit_test(test_multistep),      cmocka_unit_test(test_step),
-        cmocka_unit_test(test_constant),      cmocka_unit_test(test_plateau),
-        cmocka_unit_test(test_plateau_edges), cmocka_unit_test(test_scaling),
+        cmocka_unit_test(test_onecycle),       cmocka_unit_test(test_onecycle_momentum),
+        cmocka_unit_test(test_short_onecycle), cmocka_unit_test(test_cosine),
+        cmocka_unit_test(test_polynomial),     cmocka_unit_test(test_multistep),
+        cmocka_unit_test(test_step),           cmocka_unit_test(test_constant),
+        cmocka_unit_test(test_plateau),        cmocka_unit_test(test_plateau_edges),
+        cmocka_unit_test(test_scaling),
     };
     return cmocka_run_group_tests(tests, read_reference, free_reference);
 }

@@ -148,12 +148,12 @@ static void test_file(void **state)
     rdp_sweep_destroy(sweep);
 
     write_file("other.ini", "batch = 50\n");
-    sweep = made("sweeps/s.ini|--recipe|other.ini|--vary|momentum=0.5,0.6|--title|Both");
+    sweep = made("sweeps/s.ini|--recipe|other.ini|--vary|weight-decay=0.5,0.6|--title|Both");
     assert_int_equal(sweep->count, 6);
     assert_string_equal(sweep->title, "Both");
-    assert_string_equal(sweep->cases[3].name, "a/b: c momentum=0.6");
+    assert_string_equal(sweep->cases[3].name, "a/b: c weight-decay=0.6");
     assert_true(sweep->cases[0].options.lr == 0.1 && sweep->cases[0].options.batch == 20);
-    assert_true(sweep->cases[3].options.momentum == 0.6);
+    assert_true(sweep->cases[3].options.weight_decay == 0.6);
     rdp_sweep_destroy(sweep);
 
     write_file("v.ini", "[sweep]\nvary = lr=0.1,0.2\nvary-nothing = 1\n");
@@ -176,6 +176,8 @@ static void test_refused_vary(void **state)
     assert_refused("--vary|lr=0.1,zero", "--vary lr=zero: must be a number", "");
     assert_refused("--vary|lr=0.1,", "--vary lr=: must be a number", "");
     assert_refused("--vary|optimizer=sdg", "did you mean sgd?", "");
+    assert_refused("--optimizer|adam|--vary|momentum=0.8,0.9",
+                   "--vary momentum: in the case momentum=0.8 it does nothing", "--optimizer sgd");
     assert_refused("--vary|run-dir=a,b", "--vary run-dir: cannot differ", "");
     assert_refused("--vary|resume=a,b", "cannot differ", "");
     assert_refused("--vary|force=yes,no", "cannot differ", "");
@@ -224,6 +226,8 @@ static void test_refused_files(void **state)
     assert_refused("none.ini", "none.ini", "No such file");
     write_file("x.ini", "[a]\nlr = 1\n[b]\n");
     assert_refused("x.ini|--lr|2", "--lr: the cases of the sweep vary it", "");
+    write_file("x.ini", "[model]\nblocks = 1\nwidths = 8\n[training]\nepochs = 2\n");
+    assert_refused("x.ini", "x.ini is a recipe, not a sweep's file", "--recipe x.ini --vary");
 }
 
 /* What train leaves of a finished run, but for the data set. */
@@ -316,6 +320,35 @@ static void test_tables(void **state)
     rdp_sweep_destroy(sweep);
 }
 
+static void test_seeds(void **state)
+{
+    (void)state;
+    struct rdp_sweep *sweep = made("--vary|lr=0.1,0.2;seed=1,2,3|--run-dir|run|--title|T");
+    assert_true(sweep->seeded && sweep->count == 6);
+    assert_string_equal(sweep->cases[4].of_seeds, "lr=0.2");
+    static const double accuracies[] = {0.5, 0.75, 0.7, 0.25, NAN, NAN};
+    for (int i = 0; i < 6; i++) {
+        sweep->cases[i].state = isnan(accuracies[i]) ? RDP_CASE_WAITING : RDP_CASE_DONE;
+        sweep->cases[i].result =
+            (struct rdp_case_result){NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN, accuracies[i], NAN, NAN};
+    }
+    char *text;
+    assert_int_equal(rdp_sweep_text(sweep, &text), RDP_OK);
+    assert_non_null(strstr(text, "\n\nover seeds  seeds  mean acc %  deviation  least  greatest\n"
+                                 "lr=0.1          3       65.00      13.23  50.00     75.00\n"
+                                 "lr=0.2          1       25.00          -  25.00     25.00\n"));
+    free(text);
+    assert_int_equal(rdp_sweep_write(sweep), RDP_OK);
+    assert_file("run/sweep.seeds.csv", "case,seeds,test_accuracy_mean,test_accuracy_deviation,test_accuracy_least,"
+                                       "test_accuracy_greatest\n"
+                                       "lr=0.1,3,0.65,0.1322875655532295,0.5,0.75\n"
+                                       "lr=0.2,1,0.25,,0.25,0.25\n");
+    rdp_sweep_destroy(sweep);
+    sweep = made("--vary|seed=1|--run-dir|run");
+    assert_false(sweep->seeded);
+    rdp_sweep_destroy(sweep);
+}
+
 /* Every sweep of jobs/sweeps, and what it says of some cases. */
 static void test_shipped(void **state)
 {
@@ -353,9 +386,9 @@ int main(void)
 {
 #define WITH_DIRECTORY(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        WITH_DIRECTORY(test_vary),          WITH_DIRECTORY(test_file), WITH_DIRECTORY(test_refused_vary),
-        WITH_DIRECTORY(test_refused_files), WITH_DIRECTORY(test_look), WITH_DIRECTORY(test_tables),
-        WITH_DIRECTORY(test_shipped),
+        WITH_DIRECTORY(test_vary),          WITH_DIRECTORY(test_file),    WITH_DIRECTORY(test_refused_vary),
+        WITH_DIRECTORY(test_refused_files), WITH_DIRECTORY(test_look),    WITH_DIRECTORY(test_tables),
+        WITH_DIRECTORY(test_seeds),         WITH_DIRECTORY(test_shipped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

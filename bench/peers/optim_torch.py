@@ -26,8 +26,8 @@ def groups_of(model, o):
 class Trusting(torch.optim.Optimizer):
     """What LARS and LAMB share: a direction per tensor, walked at the rate times that tensor's trust ratio."""
 
-    def __init__(self, groups, o):
-        super().__init__(groups, dict(lr=o.lr, weight_decay=o.weight_decay, adapts=True))
+    def __init__(self, groups, o, **momenta):
+        super().__init__(groups, dict(lr=o.lr, weight_decay=o.weight_decay, adapts=True, **momenta))
         self.o = o
 
     @torch.no_grad()
@@ -51,7 +51,7 @@ class LARS(Trusting):
         if group["adapts"] and weight > 0 and gradient > 0:
             trust = self.o.trust_coefficient * weight / (gradient + decay * weight + self.o.epsilon)
         velocity = state.setdefault("velocity", torch.zeros_like(p))
-        velocity.mul_(self.o.momentum).add_(p.grad.add(p, alpha=decay), alpha=trust)
+        velocity.mul_(group["momentum"]).add_(p.grad.add(p, alpha=decay), alpha=trust)
         p.sub_(velocity, alpha=group["lr"])
 
 
@@ -60,7 +60,7 @@ class LAMB(Trusting):
     batch-norm and biases, and where a norm is 0."""
 
     def walk(self, p, group, state):
-        beta1, beta2 = self.o.beta1, self.o.beta2
+        beta1, beta2 = group["betas"]
         step = state["step"] = state.get("step", 0) + 1
         m = state.setdefault("m", torch.zeros_like(p)).lerp_(p.grad, 1 - beta1)
         v = state.setdefault("v", torch.zeros_like(p)).mul_(beta2).addcmul_(p.grad, p.grad, value=1 - beta2)
@@ -95,8 +95,10 @@ class Lookahead:
 def plain(groups, o):
     """The optimiser that --optimizer names, and how PyTorch runs it."""
     betas = dict(betas=(o.beta1, o.beta2), eps=o.epsilon)
-    if o.optimizer in ("lars", "lamb"):
-        return (LARS if o.optimizer == "lars" else LAMB)(groups, o), "plain"
+    if o.optimizer == "lars":
+        return LARS(groups, o, momentum=o.momentum), "plain"
+    if o.optimizer == "lamb":
+        return LAMB(groups, o, betas=(o.beta1, o.beta2)), "plain"
     kinds = {
         "sgd": (torch.optim.SGD, dict(momentum=o.momentum, nesterov=o.nesterov == "yes")),
         "adam": (torch.optim.Adam, betas),

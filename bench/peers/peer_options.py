@@ -106,6 +106,7 @@ SCHEDULE = {
     "onecycle-start-div": (float, "25"),
     "onecycle-final-div": (float, "1e4"),
     "onecycle-anneal": (("cosine", "linear"), "cosine"),
+    "onecycle-momentum": (real_list, "0"),
     "lr-scaling": (("none", "linear", "sqrt"), "none"),
     "lr-base-batch": (int, "128"),
 }

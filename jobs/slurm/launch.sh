@@ -16,6 +16,8 @@
 #            RESNET_DP_RUNS  where runs are kept   (default: runs in the directory of submission)
 #            RESNET_DP_ARGS  more options, separated by blanks, before those on the command line
 #            RESNET_DP_MAX_RESTARTS  how often a job is queued again (default 100)
+#            RESNET_DP_ROOT     the clone             (default: the directory of submission)
+#            RESNET_DP_SCRATCH  local disk of a node, for its copy of the data (default: $TMPDIR, else /tmp)
 set -u
 
 submitted=${SLURM_SUBMIT_DIR:?this script runs inside a Slurm job: sbatch jobs/slurm/one-node.sbatch}

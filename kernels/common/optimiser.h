@@ -29,31 +29,35 @@ struct rdp_optimiser_decay {
 
 /*
  * rdp_step_values.optimiser of step `step` (from 0), whose learning rate is `lr`; that of the step before it was
- * `previous_lr` (anything at step 0; read by ASGD alone). Host only, in f64. With t = step + 1:
+ * `previous_lr` (anything at step 0; read by ASGD alone). Momentum and beta1 are the step's: a schedule may change them.
+ * Host only, in f64. With t = step + 1:
  *
  *   adam, adamw, lamb  [0] = 1 / (1 - beta1^t), [1] = 1 / sqrt(1 - beta2^t): the betas as the device has them, in f32
  *   adamax             [0] = 1 / (1 - beta1^t)
  *   adagrad            [0] = 1 / (1 + step x lr_decay), a factor of the rate
  *   asgd               [0] = eta, which takes the rate's place. PyTorch sets it at the end of the step before, from
  *                      that one's rate: previous_lr / (1 + lambda previous_lr step)^alpha; lr at step 0
- *   others             nothing
+ *   all                [2] = momentum; of adam, adamw, adamax and lamb beta1
  *
- * What is not named is 0.
+ * What is not named is 0. Adam's corrections are of the present beta1, as PyTorch's are.
  */
 static inline void rdp_optimiser_values(const struct rdp_optimiser *optimiser, const struct rdp_optimiser_decay *decay,
                                         int64_t step, double lr, double previous_lr, float values[3])
 {
     const double t = (double)step + 1;
-    values[0] = values[1] = values[2] = 0;
+    values[0] = values[1] = 0;
+    values[2] = optimiser->momentum;
     switch (optimiser->kind) {
     case RDP_ADAM:
     case RDP_ADAMW:
     case RDP_LAMB:
         values[0] = (float)(1 / (1 - pow((double)optimiser->beta1, t)));
         values[1] = (float)(1 / sqrt(1 - pow((double)optimiser->beta2, t)));
+        values[2] = optimiser->beta1;
         break;
     case RDP_ADAMAX:
         values[0] = (float)(1 / (1 - pow((double)optimiser->beta1, t)));
+        values[2] = optimiser->beta1;
         break;
     case RDP_ADAGRAD:
         values[0] = (float)(1 / (1 + (double)step * decay->adagrad_lr_decay));
@@ -166,10 +170,10 @@ RDP_DEVICE_FUNCTION struct rdp_update_terms rdp_update_terms_of(const struct rdp
     switch (optimiser->kind) {
     case RDP_LARS:
         terms.trust = ratio;
-        terms.keep1 = optimiser->momentum;
+        terms.keep1 = values->optimiser[2];
         break;
     case RDP_SGD:
-        terms.keep1 = optimiser->momentum;
+        terms.keep1 = values->optimiser[2];
         terms.nesterov = optimiser->nesterov;
         break;
     case RDP_ASGD:
@@ -181,7 +185,7 @@ RDP_DEVICE_FUNCTION struct rdp_update_terms rdp_update_terms_of(const struct rdp
         terms.keep2 = 1;
         break;
     case RDP_RMSPROP:
-        terms.keep1 = optimiser->momentum;
+        terms.keep1 = values->optimiser[2];
         terms.keep2 = optimiser->alpha;
         terms.add2 = 1 - optimiser->alpha;
         break;
@@ -189,8 +193,8 @@ RDP_DEVICE_FUNCTION struct rdp_update_terms rdp_update_terms_of(const struct rdp
     case RDP_ADAMW:
     case RDP_ADAMAX:
     case RDP_LAMB:
-        terms.keep1 = optimiser->beta1;
-        terms.add1 = 1 - optimiser->beta1;
+        terms.keep1 = values->optimiser[2];
+        terms.add1 = 1 - values->optimiser[2];
         terms.keep2 = optimiser->beta2;
         terms.add2 = 1 - optimiser->beta2;
         terms.correct1 = values->optimiser[0];

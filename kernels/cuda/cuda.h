@@ -31,6 +31,7 @@ struct cuda_state {
     struct cuda_library *library;
     cudaEvent_t *stamps; /* [RDP_STAMPS], created at first use */
     bool recording;
+    int recordings; /* that are kept: they know the workspace by its address */
 };
 
 static inline struct cuda_state *cuda_state(struct rdp_device *device)

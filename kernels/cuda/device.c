@@ -73,7 +73,8 @@ int cuda_workspace_reserve(struct rdp_device *device, size_t bytes)
     if (bytes <= cuda->workspace_size)
         return RDP_OK;
     RDP_TRY(cuda_refuse_recording(device, "a larger workspace"));
-    cuda_free(device, cuda->workspace);
+    if (cuda->recordings == 0) /* else it stays until the device is closed */
+        cuda_free(device, cuda->workspace);
     cuda->workspace = NULL;
     cuda->workspace_size = 0;
     RDP_TRY(cuda_alloc(device, &cuda->workspace, bytes, "the convolutions' workspace"));
@@ -262,6 +263,8 @@ static int start(struct rdp_device *device, const struct rdp_cuda_identity *iden
              "%s (%s, compute %d.%d, %d SMs, %.1f GiB), CUDA %d.%d, %s", identity->name, identity->pci_bus,
              identity->major, identity->minor, cuda->sm_count, (double)identity->memory / GIB, CUDART_VERSION / 1000,
              CUDART_VERSION % 1000 / 10, cuda_library_version());
+    snprintf(device->rounding, sizeof device->rounding, "%s, compute %d.%d, %d SMs, %s", identity->name,
+             identity->major, identity->minor, cuda->sm_count, cuda_library_version());
     return RDP_OK;
 }
 

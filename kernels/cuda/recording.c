@@ -102,6 +102,7 @@ int cuda_record_end(struct rdp_device *device, struct rdp_recording **recording)
             status = cannot_record(error, "cudaStreamEndCapture");
     } else if (recording != NULL) {
         status = rdp_calloc((void **)recording, 1, sizeof **recording, "a recorded step");
+        cuda->recordings += status == RDP_OK;
         if (status == RDP_OK)
             status = instantiate(cuda, graph, *recording);
         if (status != RDP_OK) {
@@ -123,9 +124,9 @@ int cuda_replay(struct rdp_device *device, struct rdp_recording *recording)
 
 void cuda_recording_destroy(struct rdp_device *device, struct rdp_recording *recording)
 {
-    (void)device;
     if (recording == NULL)
         return;
+    cuda_state(device)->recordings--;
     if (recording->graph != NULL && cudaGraphExecDestroy(recording->graph) != cudaSuccess)
         (void)cudaGetLastError();
     free(recording);

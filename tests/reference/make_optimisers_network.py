@@ -67,6 +67,9 @@ RUNS = {
     "sgd": dict(rate=0.01, make=lambda g, lr: O.SGD(g, lr, momentum=0.9, nesterov=True), decay=5e-4, bn_bias_lr=4),
     "plain": dict(rate=0.1, make=lambda g, lr: O.SGD(g, lr), decay=0.0, clip_value=0.05, clip_norm=0.5, freeze_stem=True),
     "adam": dict(rate=0.003, make=lambda g, lr: O.Adam(g, lr), decay=0.01),
+    "sgd-cycled": dict(rate=0.01, make=lambda g, lr: O.SGD(g, lr, momentum=0.9, nesterov=True), decay=5e-4, cycled="momentum"),
+    "adam-cycled": dict(rate=0.003, make=lambda g, lr: O.Adam(g, lr), decay=0.01, cycled="betas"),
+    "adamax-cycled": dict(rate=0.001, make=lambda g, lr: O.Adamax(g, lr), decay=0.01, cycled="betas"),
     "adamw": dict(rate=0.001, make=lambda g, lr: O.AdamW(g, lr, betas=(0.8, 0.95), eps=1e-4), decay=0.5, decay_bn=False, ema=0.9),
     "adamax": dict(rate=0.001, make=lambda g, lr: O.Adamax(g, lr), decay=0.01),
     "adagrad": dict(rate=0.005, make=lambda g, lr: O.Adagrad(g, lr, lr_decay=0.1), decay=0.01),
@@ -126,6 +129,9 @@ def train(run, dtype):
     for step in range(STEPS):
         for group, factor in zip(optimizer.param_groups, factors):
             group["lr"] = run["rate"] * factor * (1 - step / 40)
+            if "cycled" in run:  # momentum or beta1, another in every step
+                momentum = 0.95 - 0.005 * step
+                group[run["cycled"]] = (momentum, group["betas"][1]) if run["cycled"] == "betas" else momentum
         x, y = normalised(images_of(step * BATCH, BATCH), dtype), labels_of(step * BATCH, BATCH)
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(model(x), y)

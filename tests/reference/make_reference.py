@@ -178,12 +178,12 @@ def schedules():
     """The learning rate used by each step, from torch.optim.lr_scheduler."""
     lr = torch.optim.lr_scheduler
 
-    def rates(base, steps, make):
-        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=base)
+    def rates(base, steps, make, of="lr"):
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=base, momentum=0.9)
         schedule = make(optimizer)
         values = []
         for step in range(steps):
-            values.append(optimizer.param_groups[0]["lr"])
+            values.append(optimizer.param_groups[0][of])
             optimizer.step()
             if step + 1 < steps:  # OneCycleLR raises beyond its last step
                 schedule.step()
@@ -235,6 +235,10 @@ def schedules():
         "warmup_onecycle": rates(0.2, 101, warm(7, lambda o: lr.OneCycleLR(o, 0.2, total_steps=94, pct_start=0.3,
                                                                            div_factor=25, final_div_factor=1e4,
                                                                            cycle_momentum=False))),
+        "momentum": rates(0.2, 390, lambda o: lr.OneCycleLR(o, 0.2, total_steps=390), "momentum"),
+        "momentum_linear": rates(0.2, 391, lambda o: lr.OneCycleLR(o, 0.2, total_steps=391, pct_start=0.25, base_momentum=0.7,
+                                                                   max_momentum=0.9, anneal_strategy="linear"), "momentum"),
+        "warmup_momentum": rates(0.2, 101, warm(7, lambda o: lr.OneCycleLR(o, 0.2, total_steps=94)), "momentum"),
         "warmup_step": rates(0.1, 101, warm(7, lambda o: lr.StepLR(o, 20, 0.1))),
         "warmup_multistep": rates(0.1, 101, warm(7, lambda o: lr.MultiStepLR(o, [20, 40], 0.1))),
         "warmup_polynomial": rates(0.1, 101, warm(7, lambda o: lr.PolynomialLR(o, total_iters=94, power=2.0))),
