@@ -154,8 +154,8 @@ enum rdp_optimiser_kind {
 /* What an update is and does not change from step to step; kernels/common/optimiser.h has the formulas. */
 struct rdp_optimiser {
     enum rdp_optimiser_kind kind;
-    float momentum,
-        beta1; /* unless a schedule changes them: a step's is in rdp_step_values. momentum 0: there is none */
+    float momentum; /* 0: there is none. A schedule may change it and beta1: a step's is in rdp_step_values */
+    float beta1;
     float beta2;
     float epsilon;           /* above 0: elements that only pad a row have 0 / epsilon for their step */
     float alpha;             /* RMSprop: decay of the mean square */

@@ -144,9 +144,8 @@ struct rdp_options {
     double onecycle_start_div;       /* --onecycle-start-div 25: initial lr = lr / this */
     double onecycle_final_div;       /* --onecycle-final-div 1e4: last lr = initial lr / this */
     enum rdp_anneal onecycle_anneal; /* --onecycle-anneal cosine|linear */
-    struct rdp_real_list
-        onecycle_momentum;          /* --onecycle-momentum 0: off; or two values: where it is at the rate's peak,
-                                             * and at both ends */
+    /* --onecycle-momentum 0: off; or two values: at the rate's peak, and at both ends */
+    struct rdp_real_list onecycle_momentum;
     enum rdp_lr_scaling lr_scaling; /* --lr-scaling none|linear|sqrt */
     int lr_base_batch;              /* --lr-base-batch 128 */
     /* augmentation */

@@ -63,14 +63,17 @@ static int check_validation(const struct rdp_options *options)
 static int check_onecycle_momentum(const struct rdp_options *options)
 {
     const struct rdp_real_list *bounds = &options->onecycle_momentum;
+    /* Beside it --momentum does nothing but say that there is one. */
+    const bool keeps_momentum = options->optimizer == RDP_OPTIMIZER_SGD || options->optimizer == RDP_OPTIMIZER_LARS ||
+                                options->optimizer == RDP_OPTIMIZER_RMSPROP;
     if (bounds->count == 1 && bounds->values[0] == 0)
         return RDP_OK;
     if (bounds->count != 2 || bounds->values[0] > bounds->values[1])
         return rdp_fail(RDP_EUSAGE, "--onecycle-momentum takes the lower and the upper bound, as in 0.85,0.95, or 0");
-    if (options->momentum == 0 && rdp_options_missing(options, "momentum") == NULL &&
-        rdp_options_missing(options, "onecycle-momentum") == NULL)
-        return rdp_fail(RDP_EUSAGE, "--onecycle-momentum beside --momentum 0: there is no momentum to change; give a "
-                                    "--momentum above 0");
+    if (options->momentum == 0 && keeps_momentum && rdp_options_missing(options, "onecycle-momentum") == NULL)
+        return rdp_fail(RDP_EUSAGE,
+                        "--onecycle-momentum beside --momentum 0 (rmsprop's default): there is none to change; "
+                        "give a --momentum above 0, or --onecycle-momentum 0");
     return RDP_OK;
 }
 

@@ -63,11 +63,14 @@ static const struct {
 /* Those that act only if another option switches them on. */
 static const char *missing_switch(const struct rdp_options *options, const char *name)
 {
+    const bool cycled = options->schedule == RDP_SCHEDULE_ONECYCLE && options->onecycle_momentum.count == 2;
     const struct {
         const char *name;
         bool on;
         const char *needs;
     } switches[] = {
+        {"momentum", !cycled, "--onecycle-momentum 0"},
+        {"beta1", !cycled, "--onecycle-momentum 0"},
         {"leaky-slope", options->activation == RDP_LEAKY_RELU, "--activation leaky-relu"},
         {"lookahead-alpha", options->lookahead > 0, "--lookahead above 0"},
         {"lr-base-batch", options->lr_scaling != RDP_LR_SCALING_NONE, "--lr-scaling linear or sqrt"},

@@ -50,6 +50,8 @@ static void begin_section(struct recipe_reader *reader, const char *heading)
     char name[VALUE_BYTES_PER_LINE + 50], reason[RDP_OPTION_REASON_MAX];
     const char *end = strchr(heading, ']');
     reader->previous = NULL;
+    if (reader->sections == NULL && strncmp(heading, "[sweep]", 7) == 0)
+        refuse(reader, "[sweep]: this is a sweep's file, not a recipe; train its cases with `resnet-dp sweep FILE`");
     if (reader->sections == NULL || end == NULL) /* inih refuses it */
         return;
     snprintf(name, sizeof name, "%.*s", (int)(end - heading - 1), heading + 1);
@@ -97,8 +99,6 @@ static const struct rdp_option *find_key(struct recipe_reader *reader, const cha
         refuse(reader, "%s stands before the first section: begin with [sweep] for what all cases have", name);
     } else if (in_sections && !reader->sections->takes(reader->sections->user, name)) {
         refuse(reader, "%s: not for this section", name);
-    } else if (!in_sections && option->commands == RDP_CMD_SWEEP) {
-        refuse(reader, "%s: this is a sweep's file, not a recipe; train its cases with `resnet-dp sweep FILE`", name);
     } else if (!in_sections && !(option->commands & RDP_CMD_TRAIN)) {
         refuse(reader, "%s: no option of training, so not for recipes; remove the line", name);
     } else if (!in_sections && !rdp_option_in_recipe(option)) {

@@ -68,6 +68,7 @@ void rdp_options_begin(struct rdp_options *options);
 /* Stores the value; false with what would be valid in `reason` ("must be a whole number from 1 to 1048576"). */
 bool rdp_option_set(const struct rdp_option *option, struct rdp_options *options, const char *text,
                     char reason[RDP_OPTION_REASON_MAX]);
+/* Sets the field of `to` to what it is in `from`. */
 void rdp_option_copy(const struct rdp_option *option, struct rdp_options *to, const struct rdp_options *from);
 /* The field's value as rdp_option_set takes it back, in `text`; returns text. */
 char *rdp_option_format(const struct rdp_option *option, const struct rdp_options *options,

@@ -34,10 +34,9 @@ struct rdp_case_result {
 };
 
 struct rdp_sweep_case {
-    char name[RDP_SWEEP_NAME_MAX]; /* "adam", "lr=0.1 batch=64", "adam lr=0.1 seed=2" */
-    char of_seeds
-        [RDP_SWEEP_NAME_MAX];   /* the same without the seed: what the cases have in common that differ in it alone */
-    struct rdp_options options; /* complete and checked; run_dir is the case's */
+    char name[RDP_SWEEP_NAME_MAX];     /* "adam", "lr=0.1 batch=64", "adam lr=0.1 seed=2" */
+    char of_seeds[RDP_SWEEP_NAME_MAX]; /* without the seed: the same for cases that differ in it alone */
+    struct rdp_options options;        /* complete and checked; run_dir is the case's */
     /* rank 0: */
     enum rdp_case_state state;
     bool anew; /* its directory holds a run with other options, which --force replaces */
@@ -72,7 +71,7 @@ int rdp_sweep_fail_in_case(int status, const char *name);
 /* The table for people, the caller's (free). */
 int rdp_sweep_text(const struct rdp_sweep *sweep, char **text);
 /* Puts what the seeds of each case give together: number, mean, standard deviation, least and greatest of the test
- * accuracies; as a text for people (after an empty line), or as CSV. Nothing if the sweep varies no seeds. */
+ * accuracies; as a text for people (after an empty line; nothing if the sweep varies no seeds), or as CSV. */
 void rdp_sweep_put_seeds(FILE *out, const struct rdp_sweep *sweep);
 void rdp_sweep_put_seeds_csv(FILE *out, const struct rdp_sweep *sweep);
 /* Writes sweep.txt, sweep.csv and sweep.svg, and with several seeds sweep.seeds.csv, each whole or not at all. RDP_EIO. */

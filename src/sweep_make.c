@@ -100,10 +100,7 @@ int rdp_sweep_fail_in_case(int status, const char *name)
 /* Whether the options have the same values, wherever they were given. */
 static bool same_values(const struct rdp_options *a, const struct rdp_options *b)
 {
-    struct rdp_options left = *a, right = *b;
-    memset(left.given, 0, sizeof left.given);
-    memset(right.given, 0, sizeof right.given);
-    return memcmp(&left, &right, sizeof left) == 0;
+    return memcmp(a, b, offsetof(struct rdp_options, given)) == 0 && a->recipe_optimizer == b->recipe_optimizer;
 }
 
 /* Appends a part of a case's name; false if there is no room. */
@@ -141,13 +138,13 @@ static int make_case(struct rdp_sweep *sweep, const struct rdp_sweep_source *sou
     int status = complete_options(&one->options, source, section == NULL ? NULL : &section->options, &varied);
     if (status != RDP_OK)
         return rdp_sweep_fail_in_case(status, one->name);
-    /* The same training twice is a mistake in the list: its result would be the same. */
     for (int i = 0; i < source->clause_count; i++) {
         const char *option = source->clauses[i].option->name, *needs = rdp_options_missing(&one->options, option);
         if (needs != NULL && source->clauses[i].count > 1)
             return rdp_fail(RDP_EUSAGE, "--vary %s: in the case %s it does nothing: it needs %s", option, one->name,
                             needs);
     }
+    /* The same training twice is a mistake in the list: its result would be the same. */
     for (const struct rdp_sweep_case *other = sweep->cases; other < one; other++)
         if (same_values(&other->options, &one->options))
             return rdp_fail(RDP_EUSAGE, "the cases `%s` and `%s` have the same options; leave one out", other->name,

@@ -109,12 +109,15 @@ static int read_file(struct rdp_sweep_source *source, const char *name)
     const struct rdp_option_sections sections = {source, begin_section, section_takes};
     char path[RDP_PATH_MAX];
     RDP_TRY(rdp_shipped_file("sweep", name, path));
-    RDP_TRY(rdp_options_read_sections(path, &sections));
-    if (is_recipe(source))
+    const int status = rdp_options_read_sections(path, &sections);
+    if (is_recipe(source)) {
+        rdp_fail_clear();
         return rdp_fail(RDP_EUSAGE,
-                        "%s is a recipe, not a sweep's file, whose sections are cases: `resnet-dp sweep --recipe %s "
+                        "%s is a recipe, not a sweep's file (which begins with [sweep]): `resnet-dp sweep --recipe %s "
                         "--vary NAME=VALUE,VALUE` varies it",
                         path, name);
+    }
+    RDP_TRY(status);
     RDP_TRY(place_recipe(path, &source->common));
     for (size_t i = 0; i < source->section_count; i++)
         RDP_TRY(place_recipe(path, &source->sections[i].options));

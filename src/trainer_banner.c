@@ -112,12 +112,13 @@ static void warn_of_constant_rate(const struct rdp_trainer *trainer)
     const char *lower = options->schedule == RDP_SCHEDULE_MULTISTEP ? "milestones"
                         : options->step_steps > 0                   ? "step-steps"
                                                                     : "step-epochs";
-    if (options->schedule != RDP_SCHEDULE_STEP && options->schedule != RDP_SCHEDULE_MULTISTEP)
+    if ((options->schedule != RDP_SCHEDULE_STEP && options->schedule != RDP_SCHEDULE_MULTISTEP) ||
+        options->step_gamma == 1)
         return;
     if (rdp_schedule_lr(options, trainer->steps_per_epoch, trainer->steps_per_epoch * options->epochs,
                         trainer->total_steps - 1) >= rdp_schedule_base_lr(options))
-        rdp_log_warning("the rate never falls: the run ends before its first reduction; lower --%s or raise --epochs",
-                        lower);
+        rdp_log_warning("the rate never falls: the run ends before its first reduction; lower --%s or raise --%s",
+                        lower, options->max_steps == trainer->total_steps ? "max-steps" : "epochs");
 }
 
 int rdp_trainer_banner(const struct rdp_trainer *trainer)

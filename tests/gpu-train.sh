@@ -188,5 +188,6 @@ for key in device_memory_bytes bytes_per_image exposed_milliseconds_per_step_ove
     grep -Eq "\"$key\": -?[0-9]" bench.json || fault "bench.json: no $key"
 done
 [ "$emulated" -eq 0 ] || grep -q "the peaks of emulated device are not known" out || fault "bench has a roof for a device that it does not know"
+run 0 2 bench --device cuda --comm mpi --sync-bn --blocks 1 --widths 8 --stem-width 8 --batch 8 --steps 2 --repeats 2
 
 verdict

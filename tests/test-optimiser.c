@@ -323,8 +323,9 @@ static void test_shown_averages(void **unused)
     const double averaged = rdp_training_loss(&shown);
     RDP_MUST(rdp_updater_hide_averages(shown.updater));
     check_kept(&before, &shown, true);
-    for (size_t i = 0; i < network->parameter_count; i++) /* the CPU's memory is the host's */
-        assert_true(network->gradients[i] == 0);          /* a frozen row's has to be, and nobody else would clear it */
+    /* A frozen row's has to be 0, and nobody else would clear it. The CPU's memory is the host's. */
+    for (size_t i = 0; i < network->parameter_count; i++)
+        assert_true(network->gradients[i] == 0);
     RDP_MUST(rdp_network_begin_totals(network));
     RDP_MUST(rdp_network_forward(network, 0, false, 0, NULL, NULL));
     assert_true(fabs(averaged - rdp_training_loss(&shown)) > 1e-4);

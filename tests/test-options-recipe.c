@@ -56,7 +56,7 @@ static void test_recipe_text(void **state)
     assert_int_equal(options.widths.count, 2);
     assert_string_equal(options.data, "/a/bc/d.h5");
 
-    read_refused("lr = 0.1\nvary = lr=1,2\n", "x.ini:2: vary: this is a sweep's file, not a recipe");
+    read_refused("[sweep]\nrecipe = quick\n", "x.ini:1: [sweep]: this is a sweep's file, not a recipe");
     read_refused("top = 3\n", "x.ini:1: top: no option of training");
     read_refused("lr = 0.1\nbatc = 3\n", "x.ini:2: batc: no such option; did you mean batch?");
     read_refused("lr = 0.1\n\nbatch = 0\n", "x.ini:3: batch = 0: must be a whole number from 1 to 1048576");

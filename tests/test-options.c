@@ -289,6 +289,9 @@ static void test_idle_options(void **state)
         {"--schedule onecycle --onecycle-momentum 0.85,0.95", NULL, ""},
         {"--schedule onecycle --onecycle-momentum 0.85,0.95 --optimizer asgd", "onecycle-momentum", "momentum"},
         {"--onecycle-momentum 0.85,0.95", "onecycle-momentum", "onecycle"},
+        {"--schedule onecycle --onecycle-momentum 0.85,0.95 --momentum 0.8", "momentum", "--onecycle-momentum 0"},
+        {"--optimizer adam --schedule onecycle --onecycle-momentum 0.85,0.95 --beta1 0.8", "beta1",
+         "--onecycle-momentum 0"},
         {"--polynomial-power 2", "polynomial-power", "polynomial"},
         {"--leaky-slope 0.2", "leaky-slope", "leaky-relu"},
         {"--lookahead-alpha 0.2", "lookahead-alpha", "--lookahead"},
@@ -358,6 +361,8 @@ static void test_help_of_one_command(void **state)
         {RDP_CMD_DRAW, "--out PATH              the Graphviz file to write\n", "PNG"},
         {RDP_CMD_TRAIN, "where the run is written; default runs/<recipe>", "runs/sweep-"},
         {RDP_CMD_SWEEP, "where the run is written; default runs/sweep-", "UTC"},
+        {RDP_CMD_EVAL, "default as in training)", "default fp32"},
+        {RDP_CMD_TRAIN, "default fp32", "default as in training"},
     };
     (void)state;
     for (size_t i = 0; i < COUNT(helps); i++) {

@@ -213,6 +213,8 @@ static void test_refused_files(void **state)
         {"[a\nlr = 1\n", "x.ini:1: neither"},
         {"[a]\nnonsense\n", "x.ini:2: neither"},
         {"[a]\nlr = 1\n[b]\nlr = 1.0\n", "the cases `a` and `b` have the same options"},
+        {"[a]\nlr = 0.1\n[b]\n", "the cases `a` and `b` have the same options"}, /* one says the default */
+        {"[files]\nrun-dir = x\n[model]\nblocks = 2\n", "x.ini is a recipe"},
         {"[a b]\nlr = 1\n[a_b]\nlr = 2\n", "`a b` and `a_b` would both be run in runs/sweep-x/a_b"},
         {"[a]\nblocks = 1\n", "case a: --blocks has 1 stages, --widths has 4"},
         {"[a]\nrecipe = none.ini\n", "case a: recipe none.ini: cannot open it"},

@@ -74,7 +74,7 @@ begin "stop and resume, 2 ranks, local batch-norm"
 stop_and_resume 2
 stop_at_epoch=
 begin "stop and resume, 2 ranks, --shuffle local, sync-bn, bf16"
-stop_and_resume 2 --shuffle local --sync-bn --precision bf16 --schedule onecycle
+stop_and_resume 2 --shuffle local --sync-bn --precision bf16 --schedule onecycle --onecycle-momentum 0.85,0.95
 begin "stop and resume, 4 ranks, local batch-norm, micro-batches"
 stop_and_resume 4 --accumulate 2 --nesterov
 begin "stop and resume, 2 ranks, dropout, mix-up, CutMix, whitened stem"
@@ -84,6 +84,22 @@ begin "stop and resume, 2 ranks, AdamW, lookahead, averages of the weights"
 stop_and_resume 2 --optimizer adamw --lr 0.002 --lookahead 3 --ema 0.9 --clip-norm 1 --val-fraction 0.03
 begin "stop and resume, 2 ranks, averaged SGD"
 stop_and_resume 2 --optimizer asgd --asgd-t0 7 --evaluate-weights averaged --schedule cosine
+
+begin "one-cycle's momentum is the step's"
+cycle=("${small[@]}" --epochs 1 --schedule onecycle --momentum 0.9)
+in_dir fixed run 0 0 "${cycle[@]}"
+in_dir same run 0 0 "${cycle[@]}" --onecycle-momentum 0.9,0.9
+in_dir moved run 0 0 "${cycle[@]}" --onecycle-momentum 0.5,0.95
+equal fixed same steps.csv
+cmp -s fixed/run/steps.csv moved/run/steps.csv && fault "--onecycle-momentum changes nothing"
+
+begin "a rate that never falls"
+run 0 0 "${small[@]}" --epochs 1 --schedule step --step-epochs 1
+said 1 "warning: the rate never falls.*lower --step-epochs or raise --epochs"
+run 0 0 "${small[@]}" --epochs 2 --schedule multistep --milestones 0.5 --max-steps 20 --force
+said 0 "the rate never falls"
+run 0 0 "${small[@]}" --epochs 2 --schedule multistep --milestones 1.5 --max-steps 20 --force
+said 1 "warning: the rate never falls.*lower --milestones or raise --max-steps"
 
 begin "averaged weights are what is evaluated, and change nothing"
 averaged=("${small[@]}" --epochs 2 --ema 0.9 --threads 1)

@@ -31,12 +31,12 @@ def after_warmup(optimizer, o, epoch_steps, steps):
         floor = o.min_lr / o.lr  # PyTorch's ends at 0
         return lr_scheduler.LambdaLR(optimizer, lambda step: floor + (1 - floor) * (1 - step / steps) ** o.polynomial_power)
     if o.schedule == "onecycle":
-        cycles = len(o.onecycle_momentum) == 2
+        cycles = len(o.onecycle_momentum) == 2 and o.optimizer not in ("adagrad", "asgd")  # which have none
         low, high = o.onecycle_momentum if cycles else (0.85, 0.95)  # PyTorch's defaults
         return lr_scheduler.OneCycleLR(optimizer, [group["lr"] for group in optimizer.param_groups], total_steps=steps,
                                        pct_start=o.onecycle_peak, anneal_strategy="cos" if o.onecycle_anneal == "cosine" else
-                                       "linear", cycle_momentum=cycles, base_momentum=low, max_momentum=high, div_factor=o.onecycle_start_div,
-                                       final_div_factor=o.onecycle_final_div)
+                                       "linear", cycle_momentum=cycles, base_momentum=low, max_momentum=high,
+                                       div_factor=o.onecycle_start_div, final_div_factor=o.onecycle_final_div)
     return None
 
 

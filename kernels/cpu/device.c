@@ -206,8 +206,8 @@ int rdp_cpu_device_open(struct rdp_device **device, const struct rdp_device_conf
     snprintf((*device)->description, sizeof(*device)->description, "CPU, %d thread%s, oneDNN %d.%d.%d, %s loops",
              config->threads, config->threads == 1 ? "" : "s", version->major, version->minor, version->patch,
              cpu->loops->name);
-    snprintf((*device)->rounding, sizeof(*device)->rounding, "CPU, oneDNN %d.%d.%d, %s loops", version->major,
-             version->minor, version->patch, cpu->loops->name);
+    snprintf((*device)->rounding, sizeof(*device)->rounding, "CPU, oneDNN %d.%d.%d for ISA %#x, %s loops",
+             version->major, version->minor, version->patch, (unsigned)dnnl_get_effective_cpu_isa(), cpu->loops->name);
     return RDP_OK;
 fail:
     rdp_device_close(*device);

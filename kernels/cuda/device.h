@@ -11,7 +11,7 @@ int cuda_refuse_recording(struct rdp_device *device, const char *operation);
 int cuda_alloc(struct rdp_device *device, void **pointer, size_t bytes, const char *what);
 void cuda_free(struct rdp_device *device, void *pointer);
 size_t cuda_memory_used(struct rdp_device *device);
-void cuda_blocks_close(struct rdp_device *device); /* forgets what was not freed */
+void cuda_blocks_close(struct rdp_device *device); /* frees what was not: workspaces that recordings knew */
 int cuda_upload(struct rdp_device *device, void *to, const void *host_from, size_t bytes);
 int cuda_download(struct rdp_device *device, void *host_to, const void *from, size_t bytes);
 int cuda_zero(struct rdp_device *device, void *pointer, size_t bytes);

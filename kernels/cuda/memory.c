@@ -60,7 +60,7 @@ static void forget(struct rdp_device *device, const void *pointer)
 void cuda_blocks_close(struct rdp_device *device)
 {
     while (cuda_state(device)->blocks != NULL)
-        forget(device, cuda_state(device)->blocks->pointer);
+        cuda_free(device, cuda_state(device)->blocks->pointer);
 }
 
 size_t cuda_memory_used(struct rdp_device *device)
