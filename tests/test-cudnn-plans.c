@@ -5,11 +5,11 @@
  *
  * Of all combinations (shape, direction, precision, GPU, batch) every 23rd is tried: some six per shape, and, as 23 has no
  * factor in common with the lengths of the other lists, these meet each other in all combinations. RDP_TEST_EVERY=1
- * tries everything (minutes).
+ * tries everything (minutes), 101 is for builds that are slow.
  * Engines that compile at run time need a driver and count as refused there. Those that sum batch-norm's statistics all
  * do. For them the program starts itself once more and loads the toolkit's stub of the driver, with which cuDNN names
  * engines and compiles, and fails only when it loads what it compiled: such convolutions have engines, and of some the
- * kernel is compiled. That takes seconds, so that every 5th shape is tried, or with RDP_TEST_EVERY=1 every one.
+ * kernel is compiled. That takes seconds, so that every 6th shape is tried, or with RDP_TEST_EVERY=1 every one.
  */
 #include <dlfcn.h>
 #include <glob.h>
@@ -184,13 +184,21 @@ static void print_tally(const struct tally *tally, int gpu, int precision, int k
     printf("\n");
 }
 
+/* One of how many combinations is tried. */
+static int every_of(void)
+{
+    const char *text = getenv("RDP_TEST_EVERY");
+    const int every = text != NULL ? atoi(text) : 23;
+    assert_true(every > 0);
+    return every;
+}
+
 static void test_every_convolution(void **state)
 {
     (void)state;
     static struct tally tallies[GPUS][PRECISIONS][DIRECTIONS];
-    const char *text = getenv("RDP_TEST_EVERY");
-    int every = text != NULL ? atoi(text) : 23, failures = 0;
-    assert_true(every > 0);
+    const int every = every_of();
+    int failures = 0;
     int all = shape_count * DIRECTIONS * PRECISIONS * GPUS * BATCHES;
     for (int i = 0; i < all; i += every) {
         int rest = i;
@@ -469,8 +477,7 @@ static void test_sums(void **state)
 {
     (void)state;
     enum { COMPILED = 4 };
-    const char *text = getenv("RDP_TEST_EVERY");
-    const int every = text != NULL && strcmp(text, "1") == 0 ? 1 : 5;
+    const int every = (every_of() + 3) / 4;
     static struct plan_choice choices[CONV_CANDIDATES];
     int fewest = CONV_CANDIDATES, failures = 0;
     for (int i = 0; i * every < shape_count; i++) {
