@@ -52,7 +52,7 @@ struct rdp_device {
     const struct rdp_device_ops *ops;
     struct rdp_device_config config;
     char description[256]; /* "CPU, 2 threads, oneDNN 2.6.3, avx512 loops" */
-    char rounding[192];    /* what its bits depend on besides threads: "CPU, oneDNN 2.6.3, avx512 loops" */
+    char rounding[192];    /* what its bits depend on besides threads: name, libraries, instruction set or SMs */
     void *state;           /* the device's own */
 };
 
